@@ -1,0 +1,1 @@
+//! Sources, transforms and sinks, and the pipeline that runs them for ever.

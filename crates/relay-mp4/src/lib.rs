@@ -1,0 +1,1 @@
+//! Fragmented MP4: fragments, hybrid finalisation, and reading them back, sans-IO.

@@ -1,0 +1,1 @@
+//! Recordings on disk: segments, names, retention, repair, and the file writer.

@@ -1,0 +1,2 @@
+//! The media relay daemon.
+fn main() {}
