@@ -16,10 +16,13 @@ pub fn packet_ticks(packet: &[u8]) -> Option<u32> {
     /// 120 ms, the most a packet may hold (RFC 6716 §3.2.5).
     const MAX_TICKS: u32 = 5_760;
     let toc = *packet.first()?;
-    let frame = match toc >> 3 {
-        config @ 0..=11 => [480, 960, 1_920, 2_880][usize::from(config & 3)],
-        config @ 12..=15 => [480, 960][usize::from(config & 1)],
-        config => [120, 240, 480, 960][usize::from(config & 3)],
+    let frame = match (toc >> 3, (toc >> 3) & 3) {
+        (0..=11, 0) => 480,
+        (0..=11, 1) => 960,
+        (0..=11, 2) => 1_920,
+        (0..=11, _) => 2_880,
+        (12..=15, size) => 480 << (size & 1),
+        (_, size) => 120 << size,
     };
     let frames = match toc & 3 {
         0 => 1,
