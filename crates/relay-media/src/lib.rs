@@ -7,11 +7,13 @@ mod time;
 mod track;
 
 pub mod aac;
+pub mod access_unit;
 pub mod g711;
 pub mod h264;
 pub mod h265;
 pub mod nal;
 pub mod opus;
+pub mod stamp;
 
 pub use packet::{Flags, Packet, Wall, WallOrigin};
 pub use time::{Timebase, Timestamp, UtcTime};

@@ -1,0 +1,74 @@
+//! From a source's URL to its node.
+
+use relay_graph::Source;
+use url::Url;
+
+use crate::{TestSource, TestUrlError};
+
+/// The source that a URL names.
+///
+/// # Errors
+/// The URL cannot be read, its scheme is unknown or not built yet, or the node refuses a part of it. No error holds a
+/// password.
+pub fn source(url: &str) -> Result<Box<dyn Source>, SourceUrlError> {
+    let url = Url::parse(url.trim())?;
+    match url.scheme() {
+        "test" => Ok(Box::new(TestSource::parse(&url)?)),
+        scheme @ ("rtsps" | "srt" | "http" | "https" | "stream") => {
+            Err(SourceUrlError::NotBuiltYet { scheme: scheme.to_owned() })
+        }
+        // Not echoed: what looks like a scheme may be the user of `user:password@host`.
+        _ if url.cannot_be_a_base() => Err(url::ParseError::RelativeUrlWithoutBase.into()),
+        scheme => Err(SourceUrlError::UnknownScheme { scheme: scheme.chars().take(20).collect() }),
+    }
+}
+
+/// Why a URL names no source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceUrlError {
+    /// It is no URL at all.
+    #[error("not a URL like rtsp://host/path or test://pattern: {0}")]
+    Syntax(#[from] url::ParseError),
+    /// A scheme that will be known some day.
+    #[error("{scheme}: sources are not built yet; there are rtsp:// and test://")]
+    NotBuiltYet {
+        /// The scheme.
+        scheme: String,
+    },
+    /// A scheme that nobody knows.
+    #[error("unknown scheme {scheme:?}; there are rtsp:// and test://")]
+    UnknownScheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// A `test://` URL with something wrong in it.
+    #[error(transparent)]
+    Test(#[from] TestUrlError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_sources_or_are_refused_in_words() {
+        for (url, expected) in [
+            ("test://pattern?fps=0", "fps = \"0\""),
+            ("rtsps://user:secret@cam/1", "rtsps: sources are not built yet"),
+            ("srt://host:9000?passphrase=secret", "srt: sources are not built yet"),
+            ("http://user:secret@host/live.m3u8", "http: sources are not built yet"),
+            ("https://user:secret@host/live.m3u8", "https: sources are not built yet"),
+            ("stream:front", "stream: sources are not built yet"),
+            ("rtmp://user:secret@host/app", "unknown scheme \"rtmp\"; there are rtsp:// and test://"),
+            ("user:secret@host", "not a URL"),
+            ("/dev/video0", "not a URL"),
+            ("", "not a URL"),
+            ("test://user:secret@pattern", "no user, password or port"),
+        ] {
+            let error = source(url).err().expect(url).to_string();
+            assert!(error.contains(expected), "{url}: {error}");
+            assert!(!error.contains("secret"), "{url}: {error}");
+        }
+        assert_eq!(source(" test://pattern ").unwrap().describe().kind, "test");
+    }
+}

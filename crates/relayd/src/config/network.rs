@@ -1,0 +1,141 @@
+//! `[http]` and `[webrtc]`: what listens where, and who may come in.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use schemars::JsonSchema;
+use toml::de::DeValue;
+
+use super::reader::{FromValue, Table, Wrong, one_of};
+
+/// `[http]`: the page, the API, WHEP and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Http {
+    /// The address and port to listen on. One that other machines can reach needs `token_file`, or `auth = "none"`.
+    #[schemars(with = "String", extend("default" = "127.0.0.1:8080"))]
+    pub listen: SocketAddr,
+    /// A file that holds the bearer token, and nothing else. With one, every request but `/healthz` and `/readyz`
+    /// must carry it.
+    #[schemars(with = "Option<String>")]
+    pub token_file: Option<PathBuf>,
+    /// `"token"`, the default with a `token_file`; `"none"` lets everyone in who can reach `listen`.
+    #[schemars(with = "Option<Auth>")]
+    pub auth: Auth,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: HTTP_LISTEN, token_file: None, auth: Auth::None }
+    }
+}
+
+/// Where HTTP listens unless told otherwise: this machine only.
+pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Who may use the HTTP surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Auth {
+    /// Whoever sends the token of `token_file`.
+    Token,
+    /// Everyone.
+    None,
+}
+
+impl Http {
+    pub(super) fn read(mut table: Table<'_, '_>) -> Self {
+        let listen = table.get::<SocketAddr>("listen");
+        let token_file = table.get::<PathBuf>("token_file");
+        let auth = table.get::<Auth>("auth");
+        match (&auth, &token_file) {
+            (Some(found), None) if found.value == Auth::Token => {
+                table.wrong("auth", &found.span, "needs a token_file = \"…\" that holds the token");
+            }
+            (Some(found), Some(_)) if found.value == Auth::None => {
+                table.wrong("auth", &found.span, "lets everyone in, but there is a token_file: drop one of the two");
+            }
+            _ => {}
+        }
+        if let (Some(listen), None, None) = (&listen, &auth, &token_file)
+            && !listen.value.ip().is_loopback()
+        {
+            let advice = "can be reached from other machines: add token_file = \"…\", or spell out auth = \"none\"";
+            table.wrong("listen", &listen.span, advice);
+        }
+        if let Some(found) = &token_file
+            && let Err(error) = std::fs::metadata(&found.value)
+        {
+            let note = format!("token_file {}: {error}; relayd will not start without it", found.value.display());
+            table.mistakes.note(&found.span, note);
+        }
+        table.close();
+        let auth = if token_file.is_some() { Auth::Token } else { Auth::None };
+        Self {
+            listen: listen.map_or(HTTP_LISTEN, |found| found.value),
+            token_file: token_file.map(|found| found.value),
+            auth,
+        }
+    }
+}
+
+impl FromValue for Auth {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        one_of(value, &[("token", Self::Token), ("none", Self::None)])
+    }
+}
+
+/// `[webrtc]`: the one port that viewers' media goes through. Accepted but not used yet.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct WebRtc {
+    /// ONE UDP and one TCP port for every viewer.
+    #[schemars(with = "String", extend("default" = "0.0.0.0:8189"))]
+    pub listen: SocketAddr,
+    /// The addresses told to viewers, where they differ from those of this machine (behind NAT).
+    #[schemars(default, with = "Vec<String>")]
+    pub advertise: Vec<IpAddr>,
+}
+
+/// Where media listens unless told otherwise: everywhere, as viewers come from elsewhere.
+pub const WEBRTC_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8189);
+
+impl Default for WebRtc {
+    fn default() -> Self {
+        Self { listen: WEBRTC_LISTEN, advertise: Vec::new() }
+    }
+}
+
+impl WebRtc {
+    pub(super) fn read(mut table: Table<'_, '_>) -> Self {
+        let listen = table.get_or("listen", WEBRTC_LISTEN);
+        let advertise = table.get_or("advertise", Vec::new());
+        let span = table.key_span();
+        table.mistakes.note(&span, "[webrtc] is read, but live viewing is not built yet: nothing will listen there");
+        table.close();
+        Self { listen, advertise }
+    }
+}
+
+impl FromValue for SocketAddr {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = String::from_value(value)?;
+        text.parse().map_err(|_| Wrong::new("is not an address and port: write one such as \"127.0.0.1:8080\""))
+    }
+}
+
+impl FromValue for IpAddr {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = String::from_value(value)?;
+        text.parse().map_err(|_| Wrong::new("holds what is not an IP address: write them such as [\"203.0.113.7\"]"))
+    }
+}
+
+impl FromValue for PathBuf {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = String::from_value(value)?;
+        if text.is_empty() { Err(Wrong::new("is empty: write a path")) } else { Ok(text.into()) }
+    }
+}

@@ -1,0 +1,106 @@
+//! `[streams.NAME]`: a source and its sinks, in short or long form.
+
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+
+use relay_graph::NAME_MAX;
+use schemars::JsonSchema;
+
+use super::{
+    mistake::Mistakes,
+    reader::Table,
+    sink::{Record, Sink, SinkKind},
+    source::{Source, SourceForm},
+};
+
+/// `[streams.NAME]`: where the media comes from and where it goes.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Stream {
+    /// Its name, the key of its table.
+    #[schemars(skip)]
+    pub name: String,
+    /// Where its name stands in the file, in bytes.
+    #[schemars(skip)]
+    pub key_span: Range<usize>,
+    /// A URL, or a table with `url` and what else there is to say.
+    #[schemars(with = "SourceForm")]
+    pub source: Source,
+    /// Short for a sink named `record` of type `"record"` into this directory.
+    #[schemars(with = "Option<String>")]
+    record: Short,
+    /// The sinks by name.
+    #[schemars(default, with = "BTreeMap<String, SinkKind>")]
+    pub sinks: Vec<Sink>,
+    /// Whether it may be watched over WHEP. Not built yet: only `false` is taken.
+    #[schemars(with = "Option<bool>", extend("const" = false))]
+    webrtc: Short,
+}
+
+/// A key that only says something in the file: a short form.
+#[derive(Clone, Copy, Debug)]
+struct Short;
+
+/// More sinks of a stream than this are refused: each keeps a cursor and a task.
+const SINKS_MAX: usize = 64;
+
+impl Stream {
+    pub(super) fn read(name: &str, mut table: Table<'_, '_>) -> Option<Self> {
+        let key_span = table.key_span();
+        let mut sinks = Vec::new();
+        if let Some(dir) = table.get::<PathBuf>("record") {
+            let kind = SinkKind::Record(Record::into_dir(dir.value));
+            sinks.push(Sink { name: "record".into(), key_span: dir.span, kind });
+        }
+        let source = Source::read(&mut table);
+        if let Some(mut list) = table.table("sinks") {
+            for (name, entry) in list.names() {
+                check_name(name, &entry.key_span, list.mistakes);
+                if sinks.iter().any(|sink| sink.name == name) {
+                    let message = "this sink's name is taken by record = \"…\": name it otherwise, or drop the other";
+                    list.mistakes.add(&entry.key_span, message);
+                }
+                let Some(sink) = list.open(name, &entry) else { continue };
+                sinks.extend(Sink::read(name, sink));
+            }
+            if sinks.len() > SINKS_MAX {
+                let message = format!("{} sinks: a stream may have at most {SINKS_MAX}", sinks.len());
+                list.mistakes.add(&list.key_span(), message);
+            }
+        }
+        if let Some(found) = table.get::<bool>("webrtc")
+            && found.value
+        {
+            table.wrong("webrtc", &found.span, "is not built yet: drop it, or write false");
+        }
+        same_directory_twice(&sinks, name, table.mistakes);
+        table.close();
+        Some(Self { name: name.to_owned(), key_span, source: source?, record: Short, sinks, webrtc: Short })
+    }
+}
+
+/// Two recorders of one stream in one directory would write the same files.
+fn same_directory_twice(sinks: &[Sink], stream: &str, mistakes: &mut Mistakes<'_>) {
+    for (index, sink) in sinks.iter().enumerate() {
+        let SinkKind::Record(record) = &sink.kind;
+        let earlier = sinks.iter().take(index).find(|earlier| {
+            let SinkKind::Record(earlier) = &earlier.kind;
+            earlier.dir == record.dir
+        });
+        if let Some(earlier) = earlier {
+            let message = format!(
+                "{stream}: sinks {:?} and {:?} both record into {:?}: give one another dir",
+                earlier.name, sink.name, record.dir
+            );
+            mistakes.add(&sink.key_span, message);
+        }
+    }
+}
+
+/// Names go into paths, URLs and metric labels as they are.
+pub(super) fn check_name(name: &str, span: &Range<usize>, mistakes: &mut Mistakes<'_>) {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > NAME_MAX || name.starts_with('.') || !name.chars().all(fits) {
+        let rule = format!("use 1 to {NAME_MAX} of A-Z a-z 0-9 - _ . and no leading dot");
+        mistakes.add(span, format!("{name:?} can't be a name: {rule}"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing here: see `examples/`. `cargo run -p relay-examples --example record -- rtsp://…`
