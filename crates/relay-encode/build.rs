@@ -32,8 +32,10 @@ fn assembly() -> Result<(), String> {
         return Err("OPENH264_NO_ASM is set, so its assembly is left out".to_owned());
     }
     if !nasm_runs() {
-        return Err("nasm is not installed, so its assembly is left out; install it, then `cargo clean -p openh264-sys2`"
-            .to_owned());
+        return Err(
+            "nasm is not installed, so its assembly is left out; install it, then `cargo clean -p openh264-sys2 -p relay-encode`"
+                .to_owned(),
+        );
     }
     match earlier_build() {
         Some(output) if built_without(&output) => {
@@ -57,7 +59,10 @@ fn earlier_build() -> Option<PathBuf> {
     let runs = fs::read_dir(out_dir.ancestors().nth(2)?).ok()?.filter_map(Result::ok);
     let runs = runs.filter(|run| run.file_name().to_string_lossy().starts_with("openh264-sys2-"));
     let outputs = runs.map(|run| run.path().join("output"));
-    outputs.filter_map(|output| Some((fs::metadata(&output).ok()?.modified().ok()?, output))).max().map(|(_, path)| path)
+    outputs
+        .filter_map(|output| Some((fs::metadata(&output).ok()?.modified().ok()?, output)))
+        .max()
+        .map(|(_, path)| path)
 }
 
 fn built_without(output: &Path) -> bool {

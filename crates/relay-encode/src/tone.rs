@@ -163,7 +163,7 @@ fn a_law(sample: i16) -> u8 {
     // A negative sample falls on the lower side of its step: -1 belongs to the first one below zero.
     let (sign, magnitude) = if sample < 0 { (0, !sample as u16 >> 4) } else { (0x80, sample as u16 >> 4) };
     let code = match magnitude.checked_ilog2() {
-        Some(top @ 5..) => ((top - 4) << 4) as u16 | (magnitude >> (top - 4)) & 0x0f,
+        Some(top @ 4..) => ((top - 3) << 4) as u16 | (magnitude >> (top - 4)) & 0x0f,
         _ => magnitude,
     };
     (sign | code as u8) ^ 0x55
@@ -186,6 +186,8 @@ mod tests {
             (Law::Mu, -8, 0x7e),
             (Law::Mu, 1_000, 0xce),
             (Law::Mu, -1_000, 0x4e),
+            (Law::Mu, 5_000, 0xab),
+            (Law::Mu, -12_345, 0x17),
             (Law::A, 0, 0xd5),
             (Law::A, -1, 0x55),
             (Law::A, 32_767, 0xaa),
@@ -193,6 +195,8 @@ mod tests {
             (Law::A, 16, 0xd4),
             (Law::A, 1_000, 0xfa),
             (Law::A, -1_000, 0x7a),
+            (Law::A, 5_000, 0x86),
+            (Law::A, -12_345, 0x3d),
         ] {
             assert_eq!(compress(law, sample), code, "{law:?} {sample}: {:02x}", compress(law, sample));
         }
@@ -200,7 +204,8 @@ mod tests {
 
     #[test]
     fn every_frame_is_20_ms_of_its_codec() {
-        for (codec, ticks) in [(ToneCodec::Opus, 960), (ToneCodec::G711(Law::A), 160), (ToneCodec::G711(Law::Mu), 160)] {
+        for (codec, ticks) in [(ToneCodec::Opus, 960), (ToneCodec::G711(Law::A), 160), (ToneCodec::G711(Law::Mu), 160)]
+        {
             let mut tone = Tone::new(codec).unwrap();
             assert_eq!((tone.frame_ticks(), tone.timebase().hz()), (ticks, ticks * 50));
             for frame in 0..100 {

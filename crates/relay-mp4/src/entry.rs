@@ -12,13 +12,9 @@ use crate::{ReadError, walk};
 pub(crate) fn write(codec: &Codec, buf: &mut Vec<u8>) -> mp4_atom::Result<()> {
     match codec {
         // ISO/IEC 14496-15 §5.4.2: avc1 keeps the parameter sets here and not in the samples.
-        Codec::H264(config) => {
-            video(buf, *b"avc1", (config.width(), config.height()), *b"avcC", &config.avcc())
-        }
+        Codec::H264(config) => video(buf, *b"avc1", (config.width(), config.height()), *b"avcC", &config.avcc()),
         // ISO/IEC 14496-15 §8.4.1: hvc1, likewise.
-        Codec::H265(config) => {
-            video(buf, *b"hvc1", (config.width(), config.height()), *b"hvcC", &config.hvcc())
-        }
+        Codec::H265(config) => video(buf, *b"hvc1", (config.width(), config.height()), *b"hvcC", &config.hvcc()),
         Codec::Aac(config) => buf.encode_atom(*b"mp4a", |buf| {
             audio(config.channels(), config.sample_rate()).encode(buf)?;
             aac_descriptor(config).encode(buf)
@@ -39,8 +35,7 @@ fn video(
     config_letters: [u8; 4],
     config: &[u8],
 ) -> mp4_atom::Result<()> {
-    let visual =
-        Visual { data_reference_index: 1, width: clamp(width), height: clamp(height), ..Visual::default() };
+    let visual = Visual { data_reference_index: 1, width: clamp(width), height: clamp(height), ..Visual::default() };
     buf.encode_atom(letters, |buf| {
         visual.encode(buf)?;
         buf.encode_atom(config_letters, |buf| {

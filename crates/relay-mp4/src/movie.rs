@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mp4_atom::{
-    BufMut, Decode as _, Dref, Edts, Elst, ElstEntry, Encode as _, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mvex, Mvhd,
-    Smhd, Tkhd, Trex, Url, Vmhd,
+    BufMut, Dref, Edts, Elst, ElstEntry, Encode as _, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mvex, Mvhd, Smhd, Tkhd,
+    Trex, Url, Vmhd,
 };
 use relay_media::{Codec, Kind, Timebase, Track, TrackId, UtcTime};
 
@@ -74,11 +74,8 @@ impl Movie {
                 let edit = (track.lead > 0).then(|| edit(0, Some(track.lead)));
                 track.write(index, Times::default(), edit.into_iter().collect(), buf, SampleTable::write_empty)?;
             }
-            let trex = |index| Trex {
-                track_id: track_number(index),
-                default_sample_description_index: 1,
-                ..Trex::default()
-            };
+            let trex =
+                |index| Trex { track_id: track_number(index), default_sample_description_index: 1, ..Trex::default() };
             Mvex { mehd: None, trex: (0..self.tracks.len()).map(trex).collect() }.encode(buf)?;
             self.write_anchor(buf)
         })
@@ -274,11 +271,9 @@ pub(crate) fn read(moov: &[u8]) -> Result<(Movie, Vec<SampleTable>), ReadError> 
 }
 
 fn read_track(trak: &[u8], number: u32, finished: bool) -> Result<(MovieTrack, SampleTable), ReadError> {
-    let need = |found: Option<&_>, what| found.ok_or_else(|| ReadError::new(0, what));
     let Some(mdia) = walk::find(trak, *b"mdia") else { return Err(ReadError::new(0, "trak without mdia")) };
     let mdhd: Mdhd = leaf(mdia, *b"mdhd")?;
-    let timebase = Timebase::new(mdhd.timescale);
-    let timebase = *need(timebase.as_ref(), "mdhd without a timescale")?;
+    let timebase = Timebase::new(mdhd.timescale).ok_or_else(|| ReadError::new(0, "mdhd without a timescale"))?;
     let stbl = walk::find(mdia, *b"minf").and_then(|minf| walk::find(minf, *b"stbl"));
     let Some(stbl) = stbl else { return Err(ReadError::new(0, "trak without stbl")) };
     let codec = entry::read(walk::find(stbl, *b"stsd").unwrap_or_default())?;

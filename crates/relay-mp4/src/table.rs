@@ -1,9 +1,7 @@
 //! The sample table of one track (ISO/IEC 14496-12 §8.6–8.7): kept run-length coded, in the very form in which it is
 //! written at the end, while a file runs.
 
-use mp4_atom::{
-    Co64, Ctts, CttsEntry, Decode as _, Encode as _, Stco, Stsc, StscEntry, Stss, Stsz, StszSamples, Stts, SttsEntry,
-};
+use mp4_atom::{Co64, Ctts, CttsEntry, Encode as _, Stco, Stsc, StscEntry, Stss, Stsz, StszSamples, Stts, SttsEntry};
 
 use crate::{ReadError, SAMPLES_MAX, walk};
 
@@ -57,9 +55,9 @@ impl SampleTable {
         u64::try_from(self.end).unwrap_or(0)
     }
 
-    /// The decode time after the newest sample.
-    pub(crate) fn next_dts(&self) -> i64 {
-        self.last.saturating_add(self.last_duration.into())
+    /// The least decode time that the next sample may have.
+    pub(crate) fn next_dts_min(&self) -> i64 {
+        if self.sizes.is_empty() { 0 } else { self.last.saturating_add(1) }
     }
 
     /// Appends samples that lie one behind another from byte `at` of the file.

@@ -3,7 +3,7 @@
 use relay_graph::Source;
 use url::Url;
 
-use crate::{TestSource, TestUrlError};
+use crate::{RtspOptions, RtspSource, TestSource, TestUrlError};
 
 /// The source that a URL names.
 ///
@@ -13,6 +13,8 @@ use crate::{TestSource, TestUrlError};
 pub fn source(url: &str) -> Result<Box<dyn Source>, SourceUrlError> {
     let url = Url::parse(url.trim())?;
     match url.scheme() {
+        "rtsp" if url.host_str().is_none_or(str::is_empty) => Err(url::ParseError::EmptyHost.into()),
+        "rtsp" => Ok(Box::new(RtspSource::new(RtspOptions::new(url)))),
         "test" => Ok(Box::new(TestSource::parse(&url)?)),
         scheme @ ("rtsps" | "srt" | "http" | "https" | "stream") => {
             Err(SourceUrlError::NotBuiltYet { scheme: scheme.to_owned() })
@@ -63,12 +65,17 @@ mod tests {
             ("user:secret@host", "not a URL"),
             ("/dev/video0", "not a URL"),
             ("", "not a URL"),
+            ("rtsp:///ch0", "empty host"),
+            ("rtsp:user:secret@cam/1", "empty host"),
+            ("rtsp://user:secret@cam:port/1", "invalid port"),
             ("test://user:secret@pattern", "no user, password or port"),
         ] {
             let error = source(url).err().expect(url).to_string();
             assert!(error.contains(expected), "{url}: {error}");
             assert!(!error.contains("secret"), "{url}: {error}");
         }
+        let camera = source("rtsp://user:secret@10.0.0.5/ch0").unwrap().describe();
+        assert!(camera.kind == "rtsp" && !camera.url.contains("secret"), "{camera:?}");
         assert_eq!(source(" test://pattern ").unwrap().describe().kind, "test");
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn pace(lag: i64, max_lag: i64, landing: i64, newest_ahead: Option<u6
     }
     match newest_ahead {
         Some(join) => Pace::JumpTo(join),
-        None if lag <= landing.saturating_add(max_lag) && landing > 0 => Pace::Shed,
+        None if lag <= landing.saturating_add(max_lag) => Pace::Shed,
         None => Pace::Starve,
     }
 }

@@ -190,7 +190,8 @@ impl Reader {
 
     /// Once within `max_lag`, how far behind it joined no longer excuses anything.
     fn note_caught_up(&mut self, window: &Window) {
-        if self.landing > 0 && self.policy.max_lag_nanos().is_some_and(|max_lag| window.lag_nanos(self.next) <= max_lag) {
+        if self.landing > 0 && self.policy.max_lag_nanos().is_some_and(|max_lag| window.lag_nanos(self.next) <= max_lag)
+        {
             self.landing = 0;
         }
     }

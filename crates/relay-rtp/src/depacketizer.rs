@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use relay_media::{Codec, Flags, access_unit::Syntax, g711, opus};
+use relay_media::{Codec, Flags, access_unit::Syntax, opus};
 
 use crate::{Format, Quirk, QuirkCounters, aac::AacFrames, h264, h265, pictures::Pictures};
 
@@ -145,17 +145,5 @@ impl Depacketizer {
     /// What was tolerated, refused and dropped so far.
     pub fn quirks(&self) -> QuirkCounters {
         self.output.quirks
-    }
-
-    /// Samples per channel of a G.711 unit, ticks of an Opus unit, or of an AAC frame; `None` for pictures.
-    pub fn unit_ticks(config: &Codec, payload: &[u8]) -> Option<u32> {
-        match config {
-            Codec::Opus(_) => opus::packet_ticks(payload),
-            Codec::G711(g711::Config { channels, .. }) => {
-                u32::try_from(payload.len()).ok()?.checked_div(u32::from(*channels))
-            }
-            Codec::Aac(config) => Some(config.frame_samples()),
-            Codec::H264(_) | Codec::H265(_) => None,
-        }
     }
 }

@@ -12,6 +12,7 @@ mod h264;
 mod h265;
 mod pictures;
 mod quirks;
+mod sdp;
 
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub use aac::{AacLayout, MAX_AUDIO_FRAME_BYTES};
 pub use depacketizer::{AfterLoss, Depacketizer, RtpPacket, Unit};
 pub use fmtp::{Format, FormatError};
 pub use quirks::{Quirk, QuirkCounters};
+pub use sdp::{SdpMedia, sdp_medias};

@@ -29,7 +29,7 @@ pub use source::{Reconnect, RequiredTrack, Source, SourceUrl, Transport};
 pub use stream::Stream;
 pub use units::{Size, Time};
 
-use mistake::Mistakes;
+pub(crate) use mistake::Mistakes;
 use reader::Table;
 
 use crate::nodes;

@@ -1,2 +1,23 @@
-//! The media relay daemon.
-fn main() {}
+//! The media relay daemon: cameras in; recordings, browsers and clouds out.
+//!
+//! Here belong the command line, the configuration, the HTTP surface, signals and logs. Media does not.
+
+mod allocator;
+mod cli;
+mod commands;
+mod config;
+mod daemon;
+mod heartbeat;
+mod http;
+mod logging;
+mod nodes;
+mod pending;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::execute(cli::Cli::parse())
+}

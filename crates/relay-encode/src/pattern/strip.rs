@@ -91,6 +91,7 @@ fn check(counter: u32) -> u8 {
     })
 }
 
+#[derive(Clone, Copy, Debug)]
 struct Area {
     x: usize,
     y: usize,

@@ -95,11 +95,7 @@ impl Settings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, fps, bitrate_bps, gop, audio } = self;
-        let audio = match audio {
-            None => "none",
-            Some(ToneCodec::Opus) => "opus",
-            Some(ToneCodec::G711(law)) => law.name(),
-        };
+        let audio = audio.map_or("none", audio_name);
         write!(f, "test://pattern?size={}x{}&fps={fps}&bitrate=", size.width(), size.height())?;
         match bitrate_bps {
             bps if bps % 1_000_000 == 0 => write!(f, "{}M", bps / 1_000_000)?,
@@ -110,6 +106,14 @@ impl fmt::Display for Settings {
             millis => write!(f, "&gop={millis}ms")?,
         }
         write!(f, "&audio={audio}")
+    }
+}
+
+/// As the URL and [`Codec::name`](relay_media::Codec::name) spell it.
+pub(super) fn audio_name(codec: ToneCodec) -> &'static str {
+    match codec {
+        ToneCodec::Opus => "opus",
+        ToneCodec::G711(law) => law.name(),
     }
 }
 
@@ -165,8 +169,14 @@ mod tests {
             ("", "?size=1280x720&fps=25&bitrate=2M&gop=2s&audio=none"),
             ("/", "?size=1280x720&fps=25&bitrate=2M&gop=2s&audio=none"),
             ("?audio=opus&fps=30", "?size=1280x720&fps=30&bitrate=2M&gop=2s&audio=opus"),
-            ("?size=16x16&bitrate=50k&gop=100ms&fps=1&audio=pcma", "?size=16x16&fps=1&bitrate=50k&gop=100ms&audio=pcma"),
-            ("?size=3840x2160&bitrate=50M&gop=1m&fps=60&audio=pcmu", "?size=3840x2160&fps=60&bitrate=50M&gop=60s&audio=pcmu"),
+            (
+                "?size=16x16&bitrate=50k&gop=100ms&fps=1&audio=pcma",
+                "?size=16x16&fps=1&bitrate=50k&gop=100ms&audio=pcma",
+            ),
+            (
+                "?size=3840x2160&bitrate=50M&gop=1m&fps=60&audio=pcmu",
+                "?size=3840x2160&fps=60&bitrate=50M&gop=60s&audio=pcmu",
+            ),
             ("?bitrate=2.5M&gop=1500ms", "?size=1280x720&fps=25&bitrate=2500k&gop=1500ms&audio=none"),
         ] {
             let settings = parse(query).unwrap();

@@ -43,6 +43,16 @@ impl Runtime {
     }
 }
 
+impl Scheduler {
+    /// As the file spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::PerCore => "per-core",
+        }
+    }
+}
+
 impl FromValue for Scheduler {
     fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
         one_of(value, &[("shared", Self::Shared), ("per-core", Self::PerCore)])

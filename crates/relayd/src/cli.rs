@@ -1,0 +1,110 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{SourceUrl, Time};
+
+/// The media relay: cameras in; recordings, browsers and clouds out.
+#[derive(Debug, Parser)]
+#[command(name = "relayd", version, arg_required_else_help = true, after_help = "Example: relayd demo")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log more: -v our own details, -vv everyone's, -vvv everything. RUST_LOG goes before it.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a built-in camera: the page at http://127.0.0.1:8080, recordings in ./relayd-demo/.
+    #[command(after_help = "Example: relayd demo --listen 127.0.0.1:9000")]
+    Demo(Demo),
+    /// Run what a configuration file says, until SIGINT or SIGTERM.
+    #[command(after_help = "Example: relayd run /etc/relayd/relayd.toml")]
+    Run(ConfigFile),
+    /// Tell everything that is wrong with a configuration file, and how much memory it may take. Opens no socket.
+    #[command(after_help = "Example: relayd check relayd.toml")]
+    Check(ConfigFile),
+    /// Tell what a source carries and which sinks it fits.
+    #[command(after_help = "Example: relayd probe rtsp://user:secret@10.0.0.5/ch0")]
+    Probe(Probe),
+    /// Run a pipeline written in one line. Not built yet.
+    #[command(after_help = "Example: relayd launch 'rtsp://cam/1 ! record dir=recordings'")]
+    Launch(Launch),
+    /// Print the JSON Schema of the configuration file, for editors.
+    #[command(after_help = "Example: relayd schema > relayd.schema.json")]
+    Schema,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where the page is served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = crate::config::HTTP_LISTEN)]
+    pub listen: SocketAddr,
+    /// Where the recordings go.
+    #[arg(long, value_name = "DIR", default_value = "relayd-demo")]
+    pub dir: PathBuf,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The file; else ./relayd.toml, else /etc/relayd/relayd.toml.
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `probe`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// The source, as in a configuration file.
+    #[arg(value_parser = source_url)]
+    pub url: SourceUrl,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Give up after this long without media.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// Options of `launch`.
+#[derive(Debug, Args)]
+pub struct Launch {
+    /// The pipeline.
+    #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
+    pub line: Vec<String>,
+}
+
+/// What is wrong with an argument, in plain words.
+#[derive(Debug, thiserror::Error)]
+#[error("it {0}")]
+struct BadArgument(String);
+
+fn source_url(text: &str) -> Result<SourceUrl, BadArgument> {
+    SourceUrl::parse(text).map_err(|wrong| BadArgument(wrong.0))
+}
+
+fn time(text: &str) -> Result<Duration, BadArgument> {
+    Time::parse(text).map(|time| time.0).map_err(|wrong| BadArgument(wrong.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_help_shows_an_example() {
+        let mut cli = super::Cli::command();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example: relayd "), "{help}");
+        }
+    }
+}

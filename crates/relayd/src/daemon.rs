@@ -1,0 +1,174 @@
+//! Runs a plan with its HTTP surface until told to stop.
+
+use std::{
+    io,
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
+
+use relay_graph::{Clock, Pipeline, Plan, Shutdown, StopReport};
+use tokio::{
+    runtime::{Builder, Handle},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
+use tracing::{info, warn};
+
+use crate::{
+    allocator,
+    config::{Config, Scheduler, Size},
+    heartbeat::Heartbeat,
+    http::{App, Server, Token},
+    nodes,
+};
+
+/// Everything has ended 5 s after the signal: the pipeline may take most of it, HTTP and the threads the rest.
+const STOP_DEADLINE: Duration = Duration::from_secs(4);
+
+/// What still blocks after the pipeline's end (a read from a dead network disk) is left behind after this.
+const THREADS_DEADLINE: Duration = Duration::from_millis(300);
+
+/// Runs `plan` until SIGINT or SIGTERM, and serves its HTTP surface on `listener`, guarded by `token` if there is one.
+///
+/// # Errors
+/// What keeps it from running: no threads, no descriptors; or a second signal, which stops it in the middle.
+pub fn run(config: &Config, plan: Plan, listener: TcpListener, token: Option<Token>) -> io::Result<StopReport> {
+    let threads = config.runtime.threads.map_or_else(cores, usize::from);
+    // The one branch between the schedulers.
+    let (main, pinned) = match config.runtime.scheduler {
+        Scheduler::Shared => (Builder::new_multi_thread().worker_threads(threads).enable_all().build()?, None),
+        Scheduler::PerCore => (Builder::new_current_thread().enable_all().build()?, Some(Pinned::start(threads)?)),
+    };
+    let carriers = pinned.as_ref().map_or_else(|| vec![main.handle().clone()], |pinned| pinned.handles.clone());
+    let report = main.block_on(serve(config, plan, listener, token, &carriers));
+    main.shutdown_timeout(THREADS_DEADLINE);
+    drop(pinned);
+    report
+}
+
+async fn serve(
+    config: &Config,
+    plan: Plan,
+    listener: TcpListener,
+    token: Option<Token>,
+    carriers: &[Handle],
+) -> io::Result<StopReport> {
+    let clock = Clock::system();
+    let mut signals = Signals::listen()?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let page = format!("http://{}", listener.local_addr()?);
+    summarise(config, &plan, &page, token.is_some(), carriers.len());
+    let pipeline = Pipeline::start_on(plan, clock.clone(), carriers);
+    let heartbeat = Heartbeat::start(&clock, carriers);
+    let scheduler = config.runtime.scheduler.as_str();
+    let app = App::new(pipeline.reader(), nodes::recorders(config), token, heartbeat, scheduler);
+    let end = Notify::new();
+    let server = Server::new(listener, app.router());
+    let stopping = async {
+        let signal = signals.next().await;
+        let asked = clock.now();
+        info!(signal, "stopping: sources first, then sinks as they finish");
+        app.drain();
+        let report = tokio::select! {
+            report = pipeline.stop(STOP_DEADLINE) => Ok(report),
+            signal = signals.next() => {
+                Err(io::Error::other(format!("{signal} while stopping: given up before every sink had finished")))
+            }
+        };
+        if let Ok(report) = &report {
+            tell(report, asked, clock.now());
+        }
+        end.notify_one();
+        report
+    };
+    let (report, ()) = tokio::join!(stopping, server.run(end.notified()));
+    report
+}
+
+/// One line per stream at the start: what runs, where it goes, what it may take.
+fn summarise(config: &Config, plan: &Plan, page: &str, guarded: bool, threads: usize) {
+    for (stream, (_, memory)) in config.streams.iter().zip(plan.memory()) {
+        let sinks: Vec<&str> = stream.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        info!(stream = stream.name, source = %stream.source.url, sinks = sinks.join(","), memory_max = %Size(memory as u64), "starting");
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        page,
+        guarded,
+        streams = config.streams.len(),
+        memory_max = %Size(plan.memory_max_bytes() as u64),
+        scheduler = config.runtime.scheduler.as_str(),
+        threads,
+        allocator = allocator::NAME,
+        "relayd runs"
+    );
+}
+
+fn tell(report: &StopReport, asked: Instant, now: Instant) {
+    let took_ms = u64::try_from(now.saturating_duration_since(asked).as_millis()).unwrap_or(u64::MAX);
+    if report.aborted.is_empty() {
+        info!(took_ms, packets_lost = report.packets_lost, "stopped; every sink has finished");
+    } else {
+        let aborted = report.aborted.join(", ");
+        warn!(took_ms, packets_lost = report.packets_lost, aborted, "stopped; some nodes did not end in time");
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The signals that end the process in good order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// Threads with a single-threaded runtime each, until dropped.
+struct Pinned {
+    handles: Vec<Handle>,
+    end: Shutdown,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Pinned {
+    fn start(count: usize) -> io::Result<Self> {
+        let mut pinned = Self { handles: Vec::new(), end: Shutdown::new(), threads: Vec::new() };
+        for index in 0..count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            pinned.handles.push(runtime.handle().clone());
+            let end = pinned.end.clone();
+            let thread = thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+                runtime.block_on(end.cancelled());
+                runtime.shutdown_timeout(THREADS_DEADLINE);
+            })?;
+            pinned.threads.push(thread);
+        }
+        Ok(pinned)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.end.cancel();
+        for thread in self.threads.drain(..) {
+            // A panic there was logged when it happened.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The HTTP surface: the page, the API, recordings, metrics and health.
+//!
+//! Here belongs what a request sees. It reads snapshots and files; it starts and stops nothing.
+
+mod api;
+mod auth;
+mod metrics;
+mod page;
+mod problem;
+mod range;
+mod recordings;
+mod server;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use relay_graph::PipelineReader;
+
+pub(crate) use api::Track;
+pub use auth::{Token, TokenError};
+pub use server::Server;
+
+use crate::heartbeat::Heartbeat;
+use problem::Problem;
+
+/// What the surface shows.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    pipeline: PipelineReader,
+    recorders: Vec<Recorder>,
+    token: Option<Token>,
+    heartbeat: Heartbeat,
+    scheduler: &'static str,
+    draining: AtomicBool,
+}
+
+/// A record sink: whose files are listed and played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorder {
+    /// Its stream.
+    pub stream: String,
+    /// Its own name.
+    pub sink: String,
+    /// The directory above the stream's.
+    pub dir: PathBuf,
+}
+
+impl App {
+    /// Shows `pipeline` and the files of `recorders`, to whoever has the `token`, if there is one. `scheduler` is
+    /// told at `/metrics`.
+    pub fn new(
+        pipeline: PipelineReader,
+        recorders: Vec<Recorder>,
+        token: Option<Token>,
+        heartbeat: Heartbeat,
+        scheduler: &'static str,
+    ) -> Self {
+        let draining = AtomicBool::new(false);
+        Self(Arc::new(Inner { pipeline, recorders, token, heartbeat, scheduler, draining }))
+    }
+
+    /// From now on `/readyz` says that nothing new should come here.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Relaxed);
+    }
+
+    /// The routes.
+    pub fn router(&self) -> Router {
+        let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
+        let guarded = Router::new()
+            .route("/", get(page::page))
+            .route("/metrics", get(metrics::metrics))
+            .route("/api/v1/streams", get(api::streams))
+            .route("/api/v1/streams/{stream}", get(api::stream))
+            .route("/api/v1/streams/{stream}/recordings", get(recordings::list))
+            .route("/recordings/{stream}/{name}", get(recordings::play))
+            .route("/whep/{stream}", post(whep))
+            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path"))
+            .layer(middleware::from_fn_with_state(self.clone(), auth::guard));
+        open.merge(guarded)
+            .method_not_allowed_fallback(async || {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the Allow header tells what this path takes")
+            })
+            .layer(middleware::from_fn(bounded))
+            .with_state(self.clone())
+    }
+}
+
+/// The largest body that any request needs: a session description is a few KiB.
+const BODY_MAX: u64 = 64 << 10;
+
+/// Refuses large bodies before they are sent, and sets the headers that every answer has.
+async fn bounded(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+    let mut response = if length > BODY_MAX { too_large().into_response() } else { next.run(request).await };
+    let headers = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body here has at most {BODY_MAX} bytes"))
+}
+
+/// 200 while every runtime that carries streams turns.
+async fn healthz(State(app): State<App>) -> Result<&'static str, Problem> {
+    match app.0.heartbeat.silent() {
+        None => Ok("ok\n"),
+        Some(silence) => {
+            let detail = format!("a runtime has not turned for {} s", silence.as_secs());
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        }
+    }
+}
+
+/// 200 until the process is told to stop. Every listener is bound and the plan is running before it can answer.
+async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
+    if app.0.draining.load(Relaxed) {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining: the process was told to stop"));
+    }
+    Ok("ready\n")
+}
+
+/// WHEP: to come.
+async fn whep(State(app): State<App>, Path(stream): Path<String>, request: Request) -> Problem {
+    let limit = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
+    if axum::body::to_bytes(request.into_body(), limit).await.is_err() {
+        return too_large();
+    }
+    match app.0.pipeline.stream(&stream) {
+        Some(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "not built yet: live viewing over WHEP is to come"),
+        None => Problem::no_stream(&stream),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! From the configuration to the nodes that it names, and to a plan.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use relay_graph::{
+    NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, SinkSpec, Source, Spec, StreamSpec,
+};
+use relay_ring::{Cursor, LeakPolicy, Limits};
+
+use crate::{
+    config::{self, Config, Leak, Mistakes, Queue, Record, SinkKind},
+    http::Recorder,
+    pending::{self, SourceUrlError},
+};
+
+/// Whether the built-in camera's encoder was built with its assembly.
+pub(crate) const ENCODER_ASSEMBLY: bool = pending::ASSEMBLY;
+
+/// The plan of `config`; what can't be planned is noted in `mistakes`.
+pub(crate) fn plan(config: &Config, mistakes: &mut Mistakes<'_>) -> Option<Plan> {
+    let mut spec = Spec::default();
+    for stream in &config.streams {
+        match source(&stream.source) {
+            Ok(source) => spec.streams.push(self::stream(stream, source)),
+            Err(error) => {
+                let span = &stream.source.url_span;
+                let seen = mistakes.seen(span);
+                mistakes.add(span, format!("streams.{}.source = {seen}: {error}", stream.name));
+            }
+        }
+    }
+    match Plan::try_new(spec) {
+        Ok(plan) => Some(plan),
+        Err(errors) => {
+            for error in &errors.0 {
+                let stream = config.streams.iter().find(|stream| stream.name == error.stream);
+                let span = stream.map_or(0..0, |stream| stream.key_span.clone());
+                // Names are told apart from all else by the reader already.
+                mistakes.add(&span, format!("streams.{}: {}", error.stream, error.detail));
+            }
+            None
+        }
+    }
+}
+
+/// The source that a stream's `source` names.
+pub(crate) fn source(source: &config::Source) -> Result<Box<dyn Source>, SourceUrlError> {
+    pending::source(source.url.as_str())
+}
+
+/// The record sinks of `config`, whose files the page lists and plays.
+pub(crate) fn recorders(config: &Config) -> Vec<Recorder> {
+    let of = |stream: &config::Stream| {
+        let stream_name = stream.name.clone();
+        stream.sinks.clone().into_iter().map(move |sink| {
+            let SinkKind::Record(record) = sink.kind;
+            Recorder { stream: stream_name.clone(), sink: sink.name, dir: record.dir }
+        })
+    };
+    config.streams.iter().flat_map(of).collect()
+}
+
+fn stream(stream: &config::Stream, source: Box<dyn Source>) -> StreamSpec {
+    let mut spec = StreamSpec { ring: ring(stream), ..StreamSpec::new(&stream.name, source) };
+    for sink in &stream.sinks {
+        let SinkKind::Record(record) = &sink.kind;
+        let queued = Queued { sink: recorder(record, &stream.name), queue: record.queue.clone() };
+        spec.sinks.push(SinkSpec { name: sink.name.clone(), sink: Box::new(queued) });
+    }
+    spec
+}
+
+/// The recorder that a record sink asks for.
+pub(crate) fn recorder(record: &Record, stream: &str) -> Box<dyn Sink> {
+    pending::recorder(record, stream)
+}
+
+/// The ring that lets every sink lag as far as its queue allows: the widest of their queues. Without sinks, the
+/// default, for viewers to come.
+fn ring(stream: &config::Stream) -> Limits {
+    let queues = stream.sinks.iter().map(|sink| {
+        let SinkKind::Record(record) = &sink.kind;
+        (record.queue.max_time.0, usize::try_from(record.queue.max_bytes.0).unwrap_or(usize::MAX))
+    });
+    let widest = queues.reduce(|(time, bytes), (other_time, other_bytes)| (time.max(other_time), bytes.max(other_bytes)));
+    let Some((max_duration, max_bytes)) = widest else { return RING_DEFAULT };
+    Limits { max_bytes, max_duration, max_packets: packets_in(max_duration) }
+}
+
+/// As many packets as the default ring has room for in the same time, and never fewer than a short ring needs.
+fn packets_in(duration: Duration) -> usize {
+    let millis = duration.as_millis() * RING_DEFAULT.max_packets as u128 / RING_DEFAULT.max_duration.as_millis();
+    usize::try_from(millis).unwrap_or(usize::MAX).max(1_024)
+}
+
+/// A sink that loses what its queue says.
+struct Queued {
+    sink: Box<dyn Sink>,
+    queue: Queue,
+}
+
+#[async_trait]
+impl Sink for Queued {
+    fn describe(&self) -> SinkDescription {
+        let policy = match self.queue.leak {
+            Leak::Keep => LeakPolicy::Keep,
+            Leak::Live => LeakPolicy::Live { max_lag: self.queue.max_time.0 },
+        };
+        SinkDescription { policy, ..self.sink.describe() }
+    }
+
+    fn accepts(&self, codec: &str) -> bool {
+        self.sink.accepts(codec)
+    }
+
+    async fn run(&self, cursor: &mut Cursor, ctx: &SinkContext) -> Result<(), NodeError> {
+        self.sink.run(cursor, ctx).await
+    }
+}

@@ -1,0 +1,56 @@
+//! The cameras of a round: one `relay-sim camera` process that costs little.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::shell;
+
+/// Running cameras; they end when this is dropped.
+pub(super) struct Cameras {
+    child: Child,
+    urls: Vec<String>,
+}
+
+impl Cameras {
+    /// Starts `count` cameras and waits until each has said `ready URL`.
+    ///
+    /// # Errors
+    /// When the process can't be started or ends before all are ready.
+    pub(super) fn start(count: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new(shell::target_dir().join("release/relay-sim"));
+        command.args(["camera", "--count", &count.to_string(), "--listen", "127.0.0.1:0"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().context("start relay-sim")?;
+        let mut cameras = Self { child, urls: Vec::new() };
+        let said = BufReader::new(cameras.child.stdout.take().context("relay-sim has no stdout")?);
+        for line in said.lines() {
+            if let Some(url) = line?.strip_prefix("ready ") {
+                cameras.urls.push(url.trim().to_owned());
+            }
+            if cameras.urls.len() == count {
+                return Ok(cameras);
+            }
+        }
+        bail!("relay-sim ended when {} of {count} cameras were ready", cameras.urls.len())
+    }
+
+    /// Where to watch them.
+    pub(super) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// The process that plays them all.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Cameras {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
