@@ -106,8 +106,9 @@ impl Source for RtspSource {
                 failure = connection.run(&mut timeline, out, ctx, &mut tries.backoff) => failure,
             };
             connection.teardown(&ctx.clock).await;
-            if failure.reason == connection::UDP_SILENT && self.options.transport == Transport::Auto {
-                info!("nothing came over UDP: going on over TCP");
+            let udp_fails = matches!(failure.reason, connection::UDP_SILENT | failure::TRANSPORT_REFUSED);
+            if udp_fails && self.options.transport == Transport::Auto && transport == Transport::Udp {
+                info!("{}; going on over TCP", failure.text);
                 transport = Transport::Tcp;
                 continue;
             }

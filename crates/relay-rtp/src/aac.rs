@@ -85,7 +85,7 @@ impl AacFrames {
             data = rest;
             match frame {
                 [] => output.count(Quirk::EmptyFragment),
-                frame => output.emit(timestamp, Bytes::copy_from_slice(frame), Flags::empty()),
+                frame => output.emit(timestamp, packet.arrival, Bytes::copy_from_slice(frame), Flags::empty()),
             }
             index += 1;
         }
@@ -114,7 +114,7 @@ impl AacFrames {
         if bytes.len() == *whole
             && let Some((timestamp, _, bytes)) = self.partial.take()
         {
-            output.emit(timestamp, Bytes::from(bytes), Flags::empty());
+            output.emit(timestamp, packet.arrival, Bytes::from(bytes), Flags::empty());
         } else if packet.marker {
             // §3.1: the marker is on the last fragment.
             self.partial = None;

@@ -1,6 +1,6 @@
 //! One RTP stream's packets to its units, whatever the codec.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 use relay_media::{Codec, Flags, access_unit::Syntax, opus};
@@ -18,6 +18,8 @@ pub struct RtpPacket<'a> {
     pub marker: bool,
     /// Packets missing just before this one, by sequence number.
     pub lost_before: u32,
+    /// When it was read.
+    pub arrival: Instant,
 }
 
 /// One access unit or audio frame.
@@ -25,6 +27,8 @@ pub struct RtpPacket<'a> {
 pub struct Unit {
     /// Presentation time in ticks of the media clock, unwrapped.
     pub timestamp: i64,
+    /// When its last packet was read.
+    pub arrival: Instant,
     /// As in [`relay_media::Packet::payload`].
     pub payload: Bytes,
     /// `KEY` and `DISPOSABLE`.
@@ -73,9 +77,9 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    pub(crate) fn emit(&mut self, timestamp: i64, payload: Bytes, flags: Flags) {
+    pub(crate) fn emit(&mut self, timestamp: i64, arrival: Instant, payload: Bytes, flags: Flags) {
         let (loss, codec) = (std::mem::take(&mut self.loss), self.codec.take());
-        self.ready.push_back(Unit { timestamp, payload, flags, loss, codec });
+        self.ready.push_back(Unit { timestamp, arrival, payload, flags, loss, codec });
     }
 
     pub(crate) fn count(&mut self, quirk: Quirk) {
@@ -124,7 +128,7 @@ impl Depacketizer {
             Assembly::G711 if packet.payload.is_empty() => output.count(Quirk::EmptyFragment),
             // One packet is a run of samples (RFC 3551 §4.5.14).
             Assembly::Opus | Assembly::G711 => {
-                output.emit(packet.timestamp, Bytes::copy_from_slice(packet.payload), Flags::empty());
+                output.emit(packet.timestamp, packet.arrival, Bytes::copy_from_slice(packet.payload), Flags::empty());
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
 
 /// Takes one packet.
 pub(crate) fn push(pictures: &mut Pictures, packet: RtpPacket<'_>, output: &mut Units) {
-    pictures.arrive(packet.timestamp, packet.lost_before, output);
+    pictures.arrive(&packet, output);
     payload(pictures, packet.payload, output);
     if packet.marker {
         pictures.marker(output);

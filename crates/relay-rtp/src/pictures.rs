@@ -4,13 +4,15 @@
 //! marker where it doesn't belong, so it is believed only after it has been right for the first few pictures, each
 //! of which waits for its successor.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use relay_media::{
     Flags,
     access_unit::{AccessUnit, AccessUnitBuilder, Boundary, Role, Syntax, Unfit},
 };
 
-use crate::{AfterLoss, Quirk, depacketizer::Units};
+use crate::{AfterLoss, Quirk, RtpPacket, depacketizer::Units};
 
 /// Pictures whose marker must have been right before it is believed: one group of slices is seen at least, and the
 /// wait is over before anyone watches.
@@ -22,6 +24,8 @@ pub(crate) struct Pictures {
     builder: AccessUnitBuilder,
     after_loss: AfterLoss,
     timestamp: Option<i64>,
+    /// When the newest packet of that timestamp was read.
+    arrival: Option<Instant>,
     state: State,
     marker: Marker,
     /// Waiting for a key frame.
@@ -63,6 +67,7 @@ impl Pictures {
             builder,
             after_loss,
             timestamp: None,
+            arrival: None,
             state: State::Empty,
             marker: Marker::Trial(0),
             gated: true,
@@ -72,10 +77,15 @@ impl Pictures {
         }
     }
 
-    /// A packet of `timestamp` has come, `lost` packets after the one before it.
-    pub(crate) fn arrive(&mut self, timestamp: i64, lost: u32, output: &mut Units) {
-        let same = self.timestamp == Some(timestamp);
-        if lost > 0 {
+    /// A packet has come: ends the picture before it if its timestamp is another.
+    pub(crate) fn arrive(&mut self, packet: &RtpPacket<'_>, output: &mut Units) {
+        self.turn(packet, output);
+        self.arrival = Some(packet.arrival);
+    }
+
+    fn turn(&mut self, packet: &RtpPacket<'_>, output: &mut Units) {
+        let same = self.timestamp == Some(packet.timestamp);
+        if packet.lost_before > 0 {
             // All that is lost lies inside a picture that no other refers to: nothing else is hurt.
             let harmless = same && self.state == State::Collecting && self.builder.is_disposable();
             self.abandon(output);
@@ -92,7 +102,7 @@ impl Pictures {
             }
             self.complete(output);
         }
-        self.timestamp = Some(timestamp);
+        self.timestamp = Some(packet.timestamp);
         self.state = State::Empty;
     }
 
@@ -265,8 +275,9 @@ impl Pictures {
             Role::SkippedLeading | Role::Dependent => {}
         }
         self.gated &= !unit.flags.contains(Flags::KEY);
-        let timestamp = self.timestamp.unwrap_or_default();
-        output.emit(timestamp, unit.payload, unit.flags);
+        if let (Some(timestamp), Some(arrival)) = (self.timestamp, self.arrival) {
+            output.emit(timestamp, arrival, unit.payload, unit.flags);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What cameras do, packet by packet, and round trips through a packetiser under loss.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use relay_media::{Codec, Flags, aac, nal::split_length_prefixed};
@@ -41,6 +43,11 @@ fn h265() -> Depacketizer {
     Depacketizer::new(&Format::H265 { parameter_sets: vec![] }, AfterLoss::WaitForKey)
 }
 
+#[expect(clippy::disallowed_methods, reason = "any instant does")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 fn run(depacketizer: &mut Depacketizer, rows: &[Row<'_>]) -> Vec<Unit> {
     for &(timestamp, payload, flags) in rows {
         depacketizer.push(RtpPacket {
@@ -48,6 +55,7 @@ fn run(depacketizer: &mut Depacketizer, rows: &[Row<'_>]) -> Vec<Unit> {
             timestamp,
             marker: flags.contains('M'),
             lost_before: flags.trim_matches('M').parse().unwrap_or(0),
+            arrival: now(),
         });
     }
     depacketizer.finish();
@@ -359,6 +367,21 @@ fn pictures(count: usize, sizes: &[usize]) -> Vec<Vec<Vec<u8>>> {
         .collect()
 }
 
+#[test]
+fn a_picture_arrives_with_its_last_packet_though_it_waits_for_its_successor() {
+    let mut depacketizer = h264();
+    let start = now();
+    let at = |ms| start + std::time::Duration::from_millis(ms);
+    for (ms, timestamp, payload, marker) in
+        [(0, 0, &*sets(), false), (1, 0, IDR, true), (40, 1, P, false), (41, 1, P_LATER, false), (80, 2, P, true)]
+    {
+        let arrival = at(ms);
+        depacketizer.push(RtpPacket { payload: &hex(payload), timestamp, marker, lost_before: 0, arrival });
+    }
+    let arrivals: Vec<_> = std::iter::from_fn(|| depacketizer.poll()).map(|unit| unit.arrival).collect();
+    assert_eq!(arrivals, [at(1), at(41)]);
+}
+
 proptest! {
     #[test]
     fn what_is_packetised_comes_back_whole_or_not_at_all(
@@ -387,7 +410,7 @@ proptest! {
                     continue;
                 }
                 let marker = index == last;
-                depacketizer.push(RtpPacket { payload, timestamp: number as i64, marker, lost_before: lost });
+                depacketizer.push(RtpPacket { payload, timestamp: number as i64, marker, lost_before: lost, arrival: now() });
                 lost = 0;
             }
             // A key frame mends the chain, a loss breaks it.
@@ -426,7 +449,7 @@ proptest! {
             if let (Some(first), true) = (payload.first_mut(), header & 1 == 1) {
                 *first = [0x65, 0x41, 0x18, 0x7c, 0x26, 0x02, 0x60, 0x62][usize::from(header >> 1) % 8];
             }
-            depacketizer.push(RtpPacket { payload: &payload, timestamp, marker, lost_before: lost / 2 });
+            depacketizer.push(RtpPacket { payload: &payload, timestamp, marker, lost_before: lost / 2, arrival: now() });
             while let Some(unit) = depacketizer.poll() {
                 prop_assert!(!unit.payload.is_empty());
             }

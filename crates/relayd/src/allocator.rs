@@ -4,18 +4,18 @@
 
 /// One figure, ready for `/metrics`.
 #[derive(Clone, Copy, Debug)]
-pub struct Figure {
+pub(crate) struct Figure {
     /// The metric's name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// `"gauge"` or `"counter"`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// What it tells.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     /// Bytes, or a count.
-    pub value: u64,
+    pub(crate) value: u64,
 }
 
-pub use imp::{NAME, figures};
+pub(crate) use imp::{NAME, figures};
 
 #[cfg(feature = "jemalloc")]
 mod imp {
@@ -27,10 +27,10 @@ mod imp {
     static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
     /// The allocator in use.
-    pub const NAME: &str = "jemalloc";
+    pub(crate) const NAME: &str = "jemalloc";
 
     /// Its figures now; none if it was built without them.
-    pub fn figures() -> Vec<Figure> {
+    pub(crate) fn figures() -> Vec<Figure> {
         // Figures are those of the last epoch.
         if epoch::advance().is_err() {
             return Vec::new();
@@ -61,10 +61,10 @@ mod imp {
     static ALLOCATOR: MiMalloc = MiMalloc;
 
     /// The allocator in use.
-    pub const NAME: &str = "mimalloc";
+    pub(crate) const NAME: &str = "mimalloc";
 
     /// Its figures now; none if it does not tell.
-    pub fn figures() -> Vec<Figure> {
+    pub(crate) fn figures() -> Vec<Figure> {
         let json = MiMalloc::stats_json().ok().and_then(|json| serde_json::from_slice(json.to_bytes()).ok());
         json.map(|json| read(&json)).unwrap_or_default()
     }
@@ -90,10 +90,10 @@ mod imp {
     use super::Figure;
 
     /// The allocator in use.
-    pub const NAME: &str = "system";
+    pub(crate) const NAME: &str = "system";
 
     /// The system's allocator tells nothing.
-    pub fn figures() -> Vec<Figure> {
+    pub(crate) fn figures() -> Vec<Figure> {
         Vec::new()
     }
 }

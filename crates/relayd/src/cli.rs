@@ -9,18 +9,18 @@ use crate::config::{SourceUrl, Time};
 /// The media relay: cameras in; recordings, browsers and clouds out.
 #[derive(Debug, Parser)]
 #[command(name = "relayd", version, arg_required_else_help = true, after_help = "Example: relayd demo")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
     /// Log more: -v our own details, -vv everyone's, -vvv everything. RUST_LOG goes before it.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a built-in camera: the page at http://127.0.0.1:8080, recordings in ./relayd-demo/.
     #[command(after_help = "Example: relayd demo --listen 127.0.0.1:9000")]
     Demo(Demo),
@@ -43,42 +43,42 @@ pub enum Command {
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Where the page is served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = crate::config::HTTP_LISTEN)]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where the recordings go.
     #[arg(long, value_name = "DIR", default_value = "relayd-demo")]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 /// Which configuration.
 #[derive(Debug, Args)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     /// The file; else ./relayd.toml, else /etc/relayd/relayd.toml.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Options of `probe`.
 #[derive(Debug, Args)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The source, as in a configuration file.
     #[arg(value_parser = source_url)]
-    pub url: SourceUrl,
+    pub(crate) url: SourceUrl,
     /// Print JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Give up after this long without media.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = time)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Options of `launch`.
 #[derive(Debug, Args)]
-pub struct Launch {
+pub(crate) struct Launch {
     /// The pipeline.
     #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
-    pub line: Vec<String>,
+    pub(crate) line: Vec<String>,
 }
 
 /// What is wrong with an argument, in plain words.

@@ -20,7 +20,7 @@ use crate::{
 const BAD_CONFIG: u8 = 2;
 
 /// Does what the command line asks for: 0 after a clean end, 1 after a failure, 2 after a bad configuration.
-pub fn execute(cli: Cli) -> ExitCode {
+pub(crate) fn execute(cli: Cli) -> ExitCode {
     let verbose = cli.verbose;
     let done = match cli.command {
         Command::Demo(options) => demo::demo(&options, verbose),

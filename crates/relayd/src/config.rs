@@ -21,13 +21,13 @@ use relay_graph::Plan;
 use schemars::JsonSchema;
 use toml::de::DeTable;
 
-pub use mistake::Remark;
-pub use network::{Auth, Http, WebRtc};
-pub use runtime::{Runtime, Scheduler};
-pub use sink::{Keep, Leak, Queue, Record, Sink, SinkKind, Sync};
-pub use source::{Reconnect, RequiredTrack, Source, SourceUrl, Transport};
-pub use stream::Stream;
-pub use units::{Size, Time};
+pub(crate) use mistake::Remark;
+pub(crate) use network::{Auth, HTTP_LISTEN, Http, WebRtc};
+pub(crate) use runtime::{Runtime, Scheduler};
+pub(crate) use sink::{Leak, Queue, Record, SinkKind};
+pub(crate) use source::{Source, SourceUrl, Transport};
+pub(crate) use stream::Stream;
+pub(crate) use units::{Size, Time};
 
 pub(crate) use mistake::Mistakes;
 use reader::Table;
@@ -37,34 +37,34 @@ use crate::nodes;
 /// What a file says, all of it valid.
 #[derive(Clone, Debug, Default, JsonSchema)]
 #[schemars(title = "relayd.toml", deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// The page, the API, WHEP and the metrics.
     #[schemars(default)]
-    pub http: Http,
+    pub(crate) http: Http,
     /// The port that viewers' media goes through. Accepted but not used yet.
     #[schemars(default)]
-    pub webrtc: WebRtc,
+    pub(crate) webrtc: WebRtc,
     /// How the work is spread over the processor's cores.
     #[schemars(default)]
-    pub runtime: Runtime,
+    pub(crate) runtime: Runtime,
     /// The streams by name: 1 to 64 of `A-Z a-z 0-9 - _ .`, no leading dot.
     #[schemars(default, with = "BTreeMap<String, Stream>")]
-    pub streams: Vec<Stream>,
+    pub(crate) streams: Vec<Stream>,
 }
 
 /// A valid file: what it says, what can be run of it, and what is worth knowing about it.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// What it says.
-    pub config: Config,
+    pub(crate) config: Config,
     /// What can be run.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// What stops nothing and is worth knowing.
-    pub notes: Vec<Remark>,
+    pub(crate) notes: Vec<Remark>,
 }
 
 /// Why a file can't be used.
 #[derive(Debug)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// None of the places where it is looked for has one.
     NotFound,
     /// It can't be read.
@@ -74,16 +74,16 @@ pub enum LoadError {
 }
 
 /// Where the file is looked for when none is named.
-pub const DEFAULT_PATHS: [&str; 2] = ["relayd.toml", "/etc/relayd/relayd.toml"];
+pub(crate) const DEFAULT_PATHS: [&str; 2] = ["relayd.toml", "/etc/relayd/relayd.toml"];
 
 /// More streams than this are refused: each keeps buffers and two tasks at least.
-pub const STREAMS_MAX: usize = 1_000;
+pub(crate) const STREAMS_MAX: usize = 1_000;
 
 /// Reads the file at `path`, or the first of [`DEFAULT_PATHS`] that exists. Opens no socket.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
-pub fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
+pub(crate) fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
     let default = || DEFAULT_PATHS.into_iter().map(Path::new).find(|path| path.exists());
     let path = path.or_else(default).ok_or(LoadError::NotFound)?;
     let bytes = std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
@@ -102,7 +102,7 @@ pub fn load(path: Option<&Path>) -> Result<Loaded, LoadError> {
 ///
 /// # Errors
 /// Everything that is wrong, at once.
-pub fn parse(text: &str, file: &str) -> Result<Loaded, LoadError> {
+pub(crate) fn parse(text: &str, file: &str) -> Result<Loaded, LoadError> {
     let mut mistakes = Mistakes::new(text, file);
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -141,13 +141,13 @@ impl Config {
     }
 
     /// What must never be told: passwords and keys inside source URLs, as written and percent-decoded.
-    pub fn secrets(&self) -> Vec<String> {
+    pub(crate) fn secrets(&self) -> Vec<String> {
         self.streams.iter().flat_map(|stream| stream.source.url.secrets()).collect()
     }
 }
 
 /// The JSON Schema of the file, for editors.
-pub fn schema() -> schemars::Schema {
+pub(crate) fn schema() -> schemars::Schema {
     schemars::schema_for!(Config)
 }
 

@@ -33,7 +33,7 @@ const THREADS_DEADLINE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// What keeps it from running: no threads, no descriptors; or a second signal, which stops it in the middle.
-pub fn run(config: &Config, plan: Plan, listener: TcpListener, token: Option<Token>) -> io::Result<StopReport> {
+pub(crate) fn run(config: &Config, plan: Plan, listener: TcpListener, token: Option<Token>) -> io::Result<StopReport> {
     let threads = config.runtime.threads.map_or_else(cores, usize::from);
     // The one branch between the schedulers.
     let (main, pinned) = match config.runtime.scheduler {
@@ -60,7 +60,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let page = format!("http://{}", listener.local_addr()?);
     summarise(config, &plan, &page, token.is_some(), carriers.len());
-    let pipeline = Pipeline::start_on(plan, clock.clone(), carriers);
+    let pipeline = Pipeline::start_on(plan, &clock, carriers);
     let heartbeat = Heartbeat::start(&clock, carriers);
     let scheduler = config.runtime.scheduler.as_str();
     let app = App::new(pipeline.reader(), nodes::recorders(config), token, heartbeat, scheduler);

@@ -1,9 +1,7 @@
 //! Whether the runtimes turn: a task on each writes down the time, once a second.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +10,7 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 /// The last beats; cloned freely. The beating stops when the last clone goes.
 #[derive(Clone)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     clock: Clock,
     beats: Arc<[Beat]>,
     _tasks: Arc<Mutex<JoinSet<()>>>,
@@ -28,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Heartbeat {
     /// Begins to beat on each of `runtimes`.
-    pub fn start(clock: &Clock, runtimes: &[Handle]) -> Self {
+    pub(crate) fn start(clock: &Clock, runtimes: &[Handle]) -> Self {
         let mut tasks = JoinSet::new();
         let beats = runtimes.iter().map(|runtime| {
             let beat: Beat = Arc::new(Mutex::new(clock.now()));
@@ -39,7 +37,7 @@ impl Heartbeat {
     }
 
     /// For how long a runtime has been silent, if for too long.
-    pub fn silent(&self) -> Option<Duration> {
+    pub(crate) fn silent(&self) -> Option<Duration> {
         let now = self.clock.now();
         let silence = |beat: &Beat| now.saturating_duration_since(*beat.lock().unwrap_or_else(PoisonError::into_inner));
         self.beats.iter().map(silence).max().filter(|silence| *silence > PATIENCE)

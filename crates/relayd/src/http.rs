@@ -30,15 +30,15 @@ use axum::{
 use relay_graph::PipelineReader;
 
 pub(crate) use api::Track;
-pub use auth::{Token, TokenError};
-pub use server::Server;
+pub(crate) use auth::Token;
+pub(crate) use server::Server;
 
 use crate::heartbeat::Heartbeat;
 use problem::Problem;
 
 /// What the surface shows.
 #[derive(Clone)]
-pub struct App(Arc<Inner>);
+pub(crate) struct App(Arc<Inner>);
 
 struct Inner {
     pipeline: PipelineReader,
@@ -51,19 +51,19 @@ struct Inner {
 
 /// A record sink: whose files are listed and played.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     /// Its stream.
-    pub stream: String,
+    pub(crate) stream: String,
     /// Its own name.
-    pub sink: String,
+    pub(crate) sink: String,
     /// The directory above the stream's.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
 impl App {
     /// Shows `pipeline` and the files of `recorders`, to whoever has the `token`, if there is one. `scheduler` is
     /// told at `/metrics`.
-    pub fn new(
+    pub(crate) fn new(
         pipeline: PipelineReader,
         recorders: Vec<Recorder>,
         token: Option<Token>,
@@ -75,12 +75,12 @@ impl App {
     }
 
     /// From now on `/readyz` says that nothing new should come here.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.0.draining.store(true, Relaxed);
     }
 
     /// The routes.
-    pub fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Router::new()
             .route("/", get(page::page))

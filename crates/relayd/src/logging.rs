@@ -9,11 +9,11 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, prelude::*};
 
 /// What must never be told, whoever logs it.
 #[derive(Clone, Debug, Default)]
-pub struct Secrets(Arc<[String]>);
+pub(crate) struct Secrets(Arc<[String]>);
 
 impl Secrets {
     /// Those of `secrets` that are long enough to be recognised: shorter ones would blot out ordinary words.
-    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         const RECOGNISED: usize = 4;
         let mut secrets: Vec<String> = secrets.into_iter().filter(|secret| secret.len() >= RECOGNISED).collect();
         // The longest first: one may be part of another.
@@ -23,14 +23,14 @@ impl Secrets {
     }
 
     /// `text` with each of them replaced by `***`.
-    pub fn hide(&self, text: &str) -> String {
+    pub(crate) fn hide(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 }
 
 /// Begins to log to standard error. `RUST_LOG` decides what; without it, `verbosity` does (0: info, 1: debug of ours,
 /// 2: debug of all, more: all).
-pub fn init(verbosity: u8, secrets: Secrets) {
+pub(crate) fn init(verbosity: u8, secrets: Secrets) {
     let directives = match verbosity {
         0 => "info",
         1 => "info,relayd=debug,relay_graph=debug,relay_nodes=debug,relay_record=debug,relay_rtp=debug",

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use relay_graph::{
-    NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, SinkSpec, Source, Spec, StreamSpec,
+    BackoffLimits, NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, SinkSpec, Source, Spec,
+    StreamSpec,
 };
+use relay_nodes::{RtspOptions, RtspSource, SourceUrlError, Transport};
 use relay_ring::{Cursor, LeakPolicy, Limits};
 
 use crate::{
     config::{self, Config, Leak, Mistakes, Queue, Record, SinkKind},
     http::Recorder,
-    pending::{self, SourceUrlError},
+    pending,
 };
 
 /// Whether the built-in camera's encoder was built with its assembly.
@@ -46,7 +48,21 @@ pub(crate) fn plan(config: &Config, mistakes: &mut Mistakes<'_>) -> Option<Plan>
 
 /// The source that a stream's `source` names.
 pub(crate) fn source(source: &config::Source) -> Result<Box<dyn Source>, SourceUrlError> {
-    pending::source(source.url.as_str())
+    if source.url.scheme() != "rtsp" {
+        return relay_nodes::source(source.url.as_str());
+    }
+    let options = RtspOptions {
+        transport: match source.transport {
+            config::Transport::Tcp => Transport::Tcp,
+            config::Transport::Udp => Transport::Udp,
+            config::Transport::Auto => Transport::Auto,
+        },
+        stall_timeout: source.stall_timeout.0,
+        reconnect: BackoffLimits { initial: source.reconnect.initial.0, max: source.reconnect.max.0 },
+        require_tracks: source.require_tracks.iter().map(|track| track.kind()).collect(),
+        ..RtspOptions::new(source.url.url().clone())
+    };
+    Ok(Box::new(RtspSource::new(options)))
 }
 
 /// The record sinks of `config`, whose files the page lists and plays.
@@ -78,12 +94,13 @@ pub(crate) fn recorder(record: &Record, stream: &str) -> Box<dyn Sink> {
 
 /// The ring that lets every sink lag as far as its queue allows: the widest of their queues. Without sinks, the
 /// default, for viewers to come.
-fn ring(stream: &config::Stream) -> Limits {
+pub(crate) fn ring(stream: &config::Stream) -> Limits {
     let queues = stream.sinks.iter().map(|sink| {
         let SinkKind::Record(record) = &sink.kind;
         (record.queue.max_time.0, usize::try_from(record.queue.max_bytes.0).unwrap_or(usize::MAX))
     });
-    let widest = queues.reduce(|(time, bytes), (other_time, other_bytes)| (time.max(other_time), bytes.max(other_bytes)));
+    let widest =
+        queues.reduce(|(time, bytes), (other_time, other_bytes)| (time.max(other_time), bytes.max(other_bytes)));
     let Some((max_duration, max_bytes)) = widest else { return RING_DEFAULT };
     Limits { max_bytes, max_duration, max_packets: packets_in(max_duration) }
 }

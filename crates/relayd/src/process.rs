@@ -4,26 +4,26 @@ use std::{fs, time::Duration};
 
 /// The figures at one moment; `None` where the system does not tell.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Process {
+pub(crate) struct Process {
     /// Processor time, user and system.
-    pub cpu: Option<Duration>,
+    pub(crate) cpu: Option<Duration>,
     /// When it started, since the Unix epoch.
-    pub started: Option<Duration>,
+    pub(crate) started: Option<Duration>,
     /// Memory in RAM, in bytes.
-    pub resident_bytes: Option<u64>,
+    pub(crate) resident_bytes: Option<u64>,
     /// Address space, in bytes.
-    pub virtual_bytes: Option<u64>,
+    pub(crate) virtual_bytes: Option<u64>,
     /// Open descriptors.
-    pub open_fds: Option<usize>,
+    pub(crate) open_fds: Option<usize>,
     /// Descriptors that it may open.
-    pub max_fds: Option<u64>,
+    pub(crate) max_fds: Option<u64>,
     /// Threads.
-    pub threads: Option<u64>,
+    pub(crate) threads: Option<u64>,
 }
 
 impl Process {
     /// Reads them now.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let boot = fs::read_to_string("/proc/stat").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn reads_the_fields_behind_any_name() {
-        let stat = "7 (re) lay d) S 1 7 7 0 -1 4194560 5 0 0 0 250 50 0 0 20 0 3 0 1000 9000000 512 18446744073709551615";
+        let stat =
+            "7 (re) lay d) S 1 7 7 0 -1 4194560 5 0 0 0 250 50 0 0 20 0 3 0 1000 9000000 512 18446744073709551615";
         let process = Process::parse(stat, "cpu 1 2\nbtime 1700000000\n");
         assert_eq!(process.cpu, Some(Duration::from_secs(3)));
         assert_eq!(process.started, Some(Duration::from_secs(1_700_000_010)));

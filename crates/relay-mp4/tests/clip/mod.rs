@@ -225,7 +225,8 @@ pub(crate) fn decodes(file: &Path) -> Result<(), String> {
         let output = Command::new(program).args(arguments).output().expect("installed");
         let said = String::from_utf8_lossy(&output.stderr);
         // G.711 has no channel layout to tell; ffmpeg says that it guesses mono.
-        let complaints = said.lines().any(|line| !line.trim().is_empty() && !line.starts_with("Guessed Channel Layout"));
+        let complaints =
+            said.lines().any(|line| !line.trim().is_empty() && !line.starts_with("Guessed Channel Layout"));
         if !output.status.success() || complaints {
             return Err(format!("{program}: {said}"));
         }

@@ -9,7 +9,7 @@ use std::{
 use futures_util::StreamExt;
 use relay_graph::{Backoff, Clock, FailureClass, Output, SourceContext, StallDetector, StallLimits};
 use relay_media::{Codec, Kind, Timebase, TrackId, UtcTime};
-use relay_rtp::{Format, RtpPacket, sdp_medias};
+use relay_rtp::{Format, RtpPacket, SdpMedia, sdp_medias};
 use retina::{
     client::{
         Credentials, Described, InitialTimestampPolicy, PacketItem, PlayOptions, Playing, Session, SessionGroup,
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::{
     RtspOptions, Transport,
-    failure::Failure,
+    failure::{Failure, MEDIA},
     tracks::{Anchor, Flow, RtpTrack, Timeline},
 };
 
@@ -77,7 +77,9 @@ impl<'a> Connection<'a> {
         let flow = Flow { out, detector: StallDetector::new(limits, now) };
         let patience = (self.transport == Transport::Udp).then_some(now + UDP_PATIENCE);
         let anchor = Anchor::new(ctx.clock.clone());
-        let mut pump = Pump { tracks, anchor, flow, timeline, ctx, backoff, patience, live: Live::No, warned: false };
+        let look_at = now + TICK;
+        let mut pump =
+            Pump { tracks, anchor, flow, timeline, ctx, backoff, patience, look_at, live: Live::No, warned: false };
         pump.run(session).await
     }
 
@@ -97,7 +99,7 @@ impl<'a> Connection<'a> {
             .session_group(self.group.clone())
             .user_agent(concat!("relayd/", env!("CARGO_PKG_VERSION")).into());
         let mut session = answered("DESCRIBE", Session::describe(self.options.url.clone(), options)).await?;
-        let mut tracks = choose_tracks(&session)?;
+        let tracks = choose_tracks(&session)?;
         for (index, _) in tracks.iter().enumerate().filter(|(_, track)| track.is_some()) {
             let transport = match self.transport {
                 Transport::Tcp => retina::client::Transport::Tcp(TcpTransportOptions::default()),
@@ -108,9 +110,7 @@ impl<'a> Connection<'a> {
         let options = PlayOptions::default()
             // Our normaliser anchors by arrival; cameras that get RTP-Info wrong are many.
             .initial_timestamp(InitialTimestampPolicy::Ignore);
-        let session = answered("PLAY", session.play(options)).await?;
-        tracks.truncate(session.streams().len());
-        Ok((session, tracks))
+        Ok((answered("PLAY", session.play(options)).await?, tracks))
     }
 }
 
@@ -125,18 +125,21 @@ async fn answered<T>(step: &str, request: impl Future<Output = Result<T, retina:
 /// The first video and the first audio stream that we can carry.
 fn choose_tracks(session: &Session<Described>) -> Result<Vec<Option<RtpTrack>>, Failure> {
     let medias = sdp_medias(session.sdp());
+    let mut medias = medias.iter();
     let mut tracks: Vec<Option<RtpTrack>> = Vec::new();
     let mut refused = Vec::new();
-    for (index, stream) in session.streams().iter().enumerate() {
+    for stream in session.streams() {
         let kind = match stream.media() {
             "video" => Some(Kind::Video),
             "audio" => Some(Kind::Audio),
             _ => None,
         };
         let taken = tracks.iter().flatten().any(|track| Some(track.kind()) == kind);
+        // retina tells no fmtp, and leaves out medias that it cannot read: the next that looks the same is meant.
+        let alike =
+            |media: &&SdpMedia<'_>| media.media == stream.media() && media.payload_type == stream.rtp_payload_type();
+        let fmtp = medias.find(alike).map_or("", |media| media.fmtp);
         let track = kind.filter(|_| !taken).and_then(|kind| {
-            let media = medias.get(index).filter(|media| media.payload_type == stream.rtp_payload_type());
-            let fmtp = media.map_or("", |media| media.fmtp);
             let channels = stream.channels().map(|channels| channels.get());
             match Format::parse(stream.encoding_name(), stream.clock_rate_hz(), channels, fmtp) {
                 Ok(format) => {
@@ -181,6 +184,8 @@ struct Pump<'a> {
     backoff: &'a mut Backoff,
     /// Until when UDP may stay silent.
     patience: Option<Instant>,
+    /// When to look for a stall next, by the packets' arrival.
+    look_at: Instant,
     live: Live,
     warned: bool,
 }
@@ -193,11 +198,11 @@ impl Pump<'_> {
             let failure = tokio::select! {
                 biased;
                 item = session.next() => match item {
-                    Some(Ok(item)) => {
-                        self.take(item);
-                        continue;
-                    }
-                    Some(Err(error)) => Failure::retina("reading media", &error),
+                    Some(Ok(item)) => match self.take(item) {
+                        Some(failure) => failure,
+                        None => continue,
+                    },
+                    Some(Err(error)) => Failure::retina(MEDIA, &error),
                     None => Failure::new("closed", FailureClass::Cheap, "the camera closed the connection"),
                 },
                 _ = tick.tick() => match self.look() {
@@ -210,25 +215,31 @@ impl Pump<'_> {
         }
     }
 
-    fn take(&mut self, item: PacketItem) {
+    fn take(&mut self, item: PacketItem) -> Option<Failure> {
         match item {
             PacketItem::Rtp(packet) => {
                 self.patience = None;
-                let Some(Some(track)) = self.tracks.get_mut(packet.stream_id()) else { return };
+                let track = self.tracks.get_mut(packet.stream_id())?.as_mut()?;
                 let arrival = packet.ctx().received();
                 let rtp = RtpPacket {
                     payload: packet.payload(),
                     timestamp: packet.timestamp().timestamp(),
                     marker: packet.mark(),
                     lost_before: u32::from(packet.loss()),
+                    arrival,
                 };
-                self.anchor.push(rtp, arrival, track, self.timeline, &mut self.flow);
+                self.anchor.push(rtp, track, self.timeline, &mut self.flow);
                 if self.live == Live::No && self.flow.detector.healthy() {
                     self.go_live();
                 }
+                // A stream that never pauses would starve the timer.
+                (arrival >= self.look_at).then(|| self.look()).flatten()
             }
-            PacketItem::Rtcp(report) => self.take_report(&report),
-            _ => {}
+            PacketItem::Rtcp(report) => {
+                self.take_report(&report);
+                None
+            }
+            _ => None,
         }
     }
 
@@ -255,6 +266,7 @@ impl Pump<'_> {
     /// Looks for a stall, four times a second.
     fn look(&mut self) -> Option<Failure> {
         let now = self.ctx.clock.now();
+        self.look_at = now + TICK;
         self.report();
         if self.patience.is_some_and(|patience| now >= patience) {
             let text =

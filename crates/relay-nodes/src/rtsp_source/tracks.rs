@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use relay_graph::{Clock, Normaliser, Output, RawTime, SourceMonitor, StallDetector, WallAnchor};
-use relay_media::{Codec, Flags, Kind, Packet, Timebase, Track, TrackId, UtcTime, opus};
+use relay_media::{Codec, Flags, Kind, Packet, Timebase, Timestamp, Track, TrackId, UtcTime, Wall, opus};
 use relay_rtp::{AfterLoss, Depacketizer, Format, QuirkCounters, RtpPacket, Unit};
 
 /// What outlives a connection: the timeline, and the newest parameters of each track.
@@ -76,13 +76,7 @@ impl RtpTrack {
         self.counted = quirks;
     }
 
-    fn place(
-        &mut self,
-        unit: Unit,
-        arrival: Instant,
-        anchor: &mut Anchor,
-        timeline: &mut Timeline,
-    ) -> Option<Packet> {
+    fn place(&mut self, unit: Unit, anchor: &mut Anchor, timeline: &mut Timeline) -> Option<Packet> {
         if let Some(codec) = unit.codec {
             self.track = Some(timeline.track(self.id, codec, self.timebase));
         }
@@ -93,7 +87,7 @@ impl RtpTrack {
             pts: unit.timestamp,
             dts: None,
             reorder: reorder_depth(&track.codec),
-            arrival,
+            arrival: unit.arrival,
         });
         let mut flags = unit.flags;
         if unit.loss > 0 || placed.jump.is_some_and(|jump| jump != relay_graph::Jump::Reordered) {
@@ -105,9 +99,9 @@ impl RtpTrack {
         Some(Packet {
             dts: placed.dts,
             pts: placed.pts,
-            duration: audio_ticks(&track.codec, &unit.payload),
-            arrival,
-            wall: anchor.wall(&placed.pts, arrival),
+            duration: audio_ticks(&track, &unit.payload),
+            arrival: unit.arrival,
+            wall: anchor.wall(placed.pts, unit.arrival, &timeline.normaliser),
             flags,
             payload: unit.payload,
             track,
@@ -125,11 +119,15 @@ fn reorder_depth(codec: &Codec) -> Option<u8> {
 }
 
 /// How long an audio frame lasts in ticks of its RTP clock, which counts samples (RFC 3551 §4.1); a picture doesn't say.
-fn audio_ticks(codec: &Codec, payload: &[u8]) -> Option<u32> {
-    match codec {
+fn audio_ticks(track: &Track, payload: &[u8]) -> Option<u32> {
+    match &track.codec {
         Codec::Opus(_) => opus::packet_ticks(payload),
         Codec::G711(config) => u32::try_from(payload.len()).ok()?.checked_div(u32::from(config.channels)),
-        Codec::Aac(config) => Some(config.frame_samples()),
+        Codec::Aac(config) => {
+            // With spectral band replication the RTP clock may count the output's samples, twice the coder's.
+            let ticks = u64::from(config.frame_samples()) * u64::from(track.timebase.hz());
+            u32::try_from(ticks / u64::from(config.sample_rate().max(1))).ok()
+        }
         Codec::H264(_) | Codec::H265(_) => None,
     }
 }
@@ -140,21 +138,38 @@ pub(super) struct Anchor {
     wall: Option<WallAnchor>,
     /// The track whose sender reports are followed: the first that sends one.
     reporter: Option<TrackId>,
+    /// Its newest report, while there is nothing to anchor yet: most come before the first key frame.
+    early: Option<Report>,
     jumps: Vec<&'static str>,
+}
+
+/// A sender report (RFC 3550 §6.4.1): the clock of `track` showed `rtp` at `utc`, told when ours showed `local`.
+#[derive(Clone, Copy)]
+struct Report {
+    track: TrackId,
+    rtp: i64,
+    utc: UtcTime,
+    local: UtcTime,
 }
 
 impl Anchor {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, wall: None, reporter: None, jumps: Vec::new() }
+        Self { clock, wall: None, reporter: None, early: None, jumps: Vec::new() }
     }
 
-    fn wall(&mut self, pts: &relay_media::Timestamp, arrival: Instant) -> relay_media::Wall {
+    fn wall(&mut self, pts: Timestamp, arrival: Instant, normaliser: &Normaliser) -> Wall {
         let wall = self.wall.get_or_insert_with(|| {
             let age = self.clock.now().saturating_duration_since(arrival);
             let utc = self.clock.utc().plus_nanos(-i64::try_from(age.as_nanos()).unwrap_or(0));
-            WallAnchor::at_arrival(*pts, utc)
+            WallAnchor::at_arrival(pts, utc)
         });
-        wall.wall(*pts)
+        if let Some(report) = self.early
+            && let Some(pts) = normaliser.map(report.track, report.rtp)
+        {
+            self.early = None;
+            wall.sender_report(pts, report.utc, report.local);
+        }
+        wall.wall(pts)
     }
 
     /// A sender report of `track`: its clock showed `rtp` at `utc` (RFC 3550 §6.4.1). False if it is not believed.
@@ -162,15 +177,18 @@ impl Anchor {
         if *self.reporter.get_or_insert(track) != track {
             return true;
         }
-        let (Some(wall), Some(pts)) = (&mut self.wall, timeline.normaliser.map(track, rtp)) else { return true };
-        wall.sender_report(pts, utc, self.clock.utc())
+        let local = self.clock.utc();
+        let (Some(wall), Some(pts)) = (&mut self.wall, timeline.normaliser.map(track, rtp)) else {
+            self.early = Some(Report { track, rtp, utc, local });
+            return true;
+        };
+        wall.sender_report(pts, utc, local)
     }
 
     /// Takes one RTP packet of `track`; pushes what it completes.
     pub(super) fn push(
         &mut self,
         packet: RtpPacket<'_>,
-        arrival: Instant,
         track: &mut RtpTrack,
         timeline: &mut Timeline,
         flow: &mut Flow<'_>,
@@ -179,13 +197,13 @@ impl Anchor {
         track.depacketizer.push(packet);
         let mut pushed = false;
         while let Some(unit) = track.depacketizer.poll() {
-            let Some(packet) = track.place(unit, arrival, self, timeline) else { continue };
+            let Some(packet) = track.place(unit, self, timeline) else { continue };
             flow.detector.on_packet(&packet);
             flow.out.push(packet);
             pushed = true;
         }
         if !pushed {
-            flow.detector.on_activity(track.kind, arrival);
+            flow.detector.on_activity(track.kind, packet.arrival);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::stream::{Unit, assert_balanced, key, picture, seq, sound};
 
 const MAX_CURSORS: usize = 5;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Op {
     Push(Unit),
     Open { live_ms: Option<u64>, start: Start },
@@ -329,7 +329,8 @@ impl Expected {
                 self.jump(newest, Fate::Lag, history);
             }
         }
-        if self.broken && !(history.joins_from(0).any(|join| join == self.next()) && !self.waiting) {
+        let at_join = history.joins_from(0).any(|join| join == self.next());
+        if self.broken && (self.waiting || !at_join) {
             match history.joins_from(self.next()).next() {
                 Some(join) => self.jump(join, Fate::NoKeyFrame, history),
                 None if self.next() < history.head() || self.waiting => {

@@ -19,12 +19,7 @@ use relay_ring::{Cursor, LeakPolicy, Start};
 
 use self::report::Report;
 use super::say;
-use crate::{
-    cli::Probe,
-    config, logging,
-    logging::Secrets,
-    nodes,
-};
+use crate::{cli::Probe, config, logging, logging::Secrets, nodes};
 
 /// Rates are measured over windows of 2 s.
 const WATCH_MIN: Duration = Duration::from_secs(4);
@@ -46,7 +41,7 @@ pub(super) fn probe(options: Probe, verbose: u8) -> anyhow::Result<ExitCode> {
     let plan = Plan::try_new(Spec { streams: vec![stream] }).map_err(|errors| anyhow!("{errors}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = runtime.block_on(async {
-        let pipeline = Pipeline::start(plan, Clock::system());
+        let pipeline = Pipeline::start(plan, &Clock::system());
         let seen = watch(&pipeline, &options.timeout, &source.url.to_string()).await;
         pipeline.stop(Duration::from_secs(2)).await;
         seen

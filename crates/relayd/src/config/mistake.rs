@@ -68,15 +68,15 @@ const SEEN_MAX: usize = 60;
 
 /// One remark on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// The file as it was named.
-    pub file: String,
+    pub(crate) file: String,
     /// From 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// From 1, in characters.
-    pub column: usize,
+    pub(crate) column: usize,
     /// What was seen and what would be right.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Remark {

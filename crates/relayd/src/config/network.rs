@@ -13,17 +13,17 @@ use super::reader::{FromValue, Table, Wrong, one_of};
 /// `[http]`: the page, the API, WHEP and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Http {
+pub(crate) struct Http {
     /// The address and port to listen on. One that other machines can reach needs `token_file`, or `auth = "none"`.
     #[schemars(with = "String", extend("default" = "127.0.0.1:8080"))]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// A file that holds the bearer token, and nothing else. With one, every request but `/healthz` and `/readyz`
     /// must carry it.
     #[schemars(with = "Option<String>")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// `"token"`, the default with a `token_file`; `"none"` lets everyone in who can reach `listen`.
     #[schemars(with = "Option<Auth>")]
-    pub auth: Auth,
+    pub(crate) auth: Auth,
 }
 
 impl Default for Http {
@@ -33,12 +33,12 @@ impl Default for Http {
 }
 
 /// Where HTTP listens unless told otherwise: this machine only.
-pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+pub(crate) const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Who may use the HTTP surface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub enum Auth {
+pub(crate) enum Auth {
     /// Whoever sends the token of `token_file`.
     Token,
     /// Everyone.
@@ -90,17 +90,17 @@ impl FromValue for Auth {
 /// `[webrtc]`: the one port that viewers' media goes through. Accepted but not used yet.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct WebRtc {
+pub(crate) struct WebRtc {
     /// ONE UDP and one TCP port for every viewer.
     #[schemars(with = "String", extend("default" = "0.0.0.0:8189"))]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// The addresses told to viewers, where they differ from those of this machine (behind NAT).
     #[schemars(default, with = "Vec<String>")]
-    pub advertise: Vec<IpAddr>,
+    pub(crate) advertise: Vec<IpAddr>,
 }
 
 /// Where media listens unless told otherwise: everywhere, as viewers come from elsewhere.
-pub const WEBRTC_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8189);
+pub(crate) const WEBRTC_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8189);
 
 impl Default for WebRtc {
     fn default() -> Self {

@@ -65,7 +65,9 @@ impl<'a, 't> Table<'a, 't> {
 
     /// The entry of `key`, unread.
     pub(crate) fn entry(&mut self, key: &'static str) -> Option<Entry<'a>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.entries.get(key).cloned()
     }
 

@@ -8,19 +8,19 @@ use super::reader::{FromValue, Table, Wrong, one_of};
 /// `[runtime]`: how the work is spread over the processor's cores.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     /// `"shared"`: idle threads take work from busy ones. `"per-core"`: each stream stays on one thread.
     #[schemars(default)]
-    pub scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
     /// How many threads carry streams; the default is one per core.
     #[schemars(range(min = 1, max = 256))]
-    pub threads: Option<u16>,
+    pub(crate) threads: Option<u16>,
 }
 
 /// How streams share threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
-pub enum Scheduler {
+pub(crate) enum Scheduler {
     /// One work-stealing runtime.
     #[default]
     Shared,
@@ -45,7 +45,7 @@ impl Runtime {
 
 impl Scheduler {
     /// As the file spells it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Shared => "shared",
             Self::PerCore => "per-core",

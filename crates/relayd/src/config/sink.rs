@@ -12,19 +12,19 @@ use super::{
 
 /// A sink with its name.
 #[derive(Clone, Debug)]
-pub struct Sink {
+pub(crate) struct Sink {
     /// Its name, the key of its table; `record` for the short form.
-    pub name: String,
+    pub(crate) name: String,
     /// Where its name stands in the file, in bytes.
-    pub key_span: Range<usize>,
+    pub(crate) key_span: Range<usize>,
     /// What it does.
-    pub kind: SinkKind,
+    pub(crate) kind: SinkKind,
 }
 
 /// What a sink does, by its `type`.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(tag = "type", rename_all = "lowercase")]
-pub enum SinkKind {
+pub(crate) enum SinkKind {
     /// Writes recordings.
     Record(Record),
 }
@@ -59,26 +59,26 @@ impl FromValue for Type {
 /// `type = "record"`: fragmented MP4 files that finish as ordinary ones, in `DIR/STREAM/`, named by their UTC start.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Record {
+pub(crate) struct Record {
     /// The directory above the stream's own; created when needed.
     #[schemars(with = "String")]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// A new file begins at the first key frame after this long.
     #[schemars(default = "default_segment")]
-    pub segment: Time,
+    pub(crate) segment: Time,
     /// What a crash may cost: media is written in pieces of a GOP or of this long, whichever is shorter.
     #[schemars(default = "default_fragment")]
-    pub fragment: Time,
+    pub(crate) fragment: Time,
     /// When written media is forced to the disk: after each `"fragment"`, each `"segment"`, or by the system's own
     /// choice, `"none"`.
     #[schemars(default)]
-    pub sync: Sync,
+    pub(crate) sync: Sync,
     /// What is deleted, oldest first; the running file never is. Without any of these all is kept.
     #[schemars(default)]
-    pub keep: Keep,
+    pub(crate) keep: Keep,
     /// How far the recorder may lag behind, on a slow disk.
     #[schemars(default)]
-    pub queue: Queue,
+    pub(crate) queue: Queue,
 }
 
 const SEGMENT: Time = Time::secs(60);
@@ -100,7 +100,7 @@ const FRAGMENT_RANGE: (Time, Time) = (Time::millis(100), Time::secs(60));
 
 impl Record {
     /// Into `dir`, with the defaults.
-    pub fn into_dir(dir: PathBuf) -> Self {
+    pub(crate) fn into_dir(dir: PathBuf) -> Self {
         Self {
             dir,
             segment: SEGMENT,
@@ -134,7 +134,7 @@ fn time_within(table: &mut Table<'_, '_>, key: &'static str, (min, max): (Time, 
 /// When written media is forced to the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub enum Sync {
+pub(crate) enum Sync {
     /// After each fragment: a power cut costs at most one.
     #[default]
     Fragment,
@@ -153,13 +153,13 @@ impl FromValue for Sync {
 /// How much of the past stays on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// Files that ended longer ago are deleted.
-    pub age: Option<Time>,
+    pub(crate) age: Option<Time>,
     /// The stream's files together may take this much.
-    pub bytes: Option<Size>,
+    pub(crate) bytes: Option<Size>,
     /// This much of the disk stays free.
-    pub free: Option<Size>,
+    pub(crate) free: Option<Size>,
 }
 
 impl Keep {
@@ -185,17 +185,17 @@ impl Keep {
 /// How far a sink may lag behind its source before it loses media.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// At most this much media waits.
     #[schemars(default = "default_max_time")]
-    pub max_time: Time,
+    pub(crate) max_time: Time,
     /// At most this many bytes wait.
     #[schemars(default = "default_max_bytes")]
-    pub max_bytes: Size,
+    pub(crate) max_bytes: Size,
     /// What is lost when more would wait: `"keep"` loses the oldest at the bound only; `"live"` jumps to the newest
     /// key frame.
     #[schemars(default)]
-    pub leak: Leak,
+    pub(crate) leak: Leak,
 }
 
 /// The ring's own default: 12 s of a 10 Mbit/s camera, or 30 s of a slower one.
@@ -239,7 +239,7 @@ impl Queue {
 /// What a sink loses when it lags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub enum Leak {
+pub(crate) enum Leak {
     /// Nothing before the bound, then the oldest.
     #[default]
     Keep,

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use relay_media::Kind;
 use schemars::JsonSchema;
 use toml::de::DeValue;
 use url::Url;
@@ -15,26 +16,26 @@ use super::{
 /// `[streams.NAME.source]`: a URL and how to hold on to it.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Source {
+pub(crate) struct Source {
     /// `rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH`, or the built-in camera
     /// `test://pattern?size=1280x720&fps=25&bitrate=2M&gop=2s&audio=opus`.
     #[schemars(with = "String")]
-    pub url: SourceUrl,
+    pub(crate) url: SourceUrl,
     /// Where the URL stands in the file, in bytes.
     #[schemars(skip)]
-    pub url_span: std::ops::Range<usize>,
+    pub(crate) url_span: std::ops::Range<usize>,
     /// RTSP: without media for this long, the connection is given up and made anew.
     #[schemars(default = "default_stall_timeout")]
-    pub stall_timeout: Time,
+    pub(crate) stall_timeout: Time,
     /// RTSP: how long to wait between tries.
     #[schemars(default)]
-    pub reconnect: Reconnect,
+    pub(crate) reconnect: Reconnect,
     /// RTSP: how media travels: `"tcp"` inside the connection, `"udp"`, or `"auto"`: UDP, and TCP after 3 s of silence.
     #[schemars(default)]
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// RTSP: tracks whose silence counts as a stall, besides the video: `["audio"]`.
     #[schemars(default)]
-    pub require_tracks: Vec<RequiredTrack>,
+    pub(crate) require_tracks: Vec<RequiredTrack>,
 }
 
 /// RTSP: a camera that sends nothing for this long has gone.
@@ -103,7 +104,7 @@ impl Source {
     }
 
     /// `url` with the defaults.
-    pub fn new(url: SourceUrl, url_span: std::ops::Range<usize>) -> Self {
+    pub(crate) fn new(url: SourceUrl, url_span: std::ops::Range<usize>) -> Self {
         Self {
             url,
             url_span,
@@ -121,13 +122,13 @@ const STALL_TIMEOUT_MIN: Time = Time::millis(500);
 /// How long to wait between tries.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
-pub struct Reconnect {
+pub(crate) struct Reconnect {
     /// Before the second try; each wait is drawn at random from zero to its bound, and the bound doubles.
     #[schemars(default = "default_initial")]
-    pub initial: Time,
+    pub(crate) initial: Time,
     /// No wait is longer than this.
     #[schemars(default = "default_max")]
-    pub max: Time,
+    pub(crate) max: Time,
 }
 
 const RECONNECT_INITIAL: Time = Time::millis(250);
@@ -168,7 +169,7 @@ impl Reconnect {
 /// How RTSP media travels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub enum Transport {
+pub(crate) enum Transport {
     /// Interleaved in the RTSP connection.
     #[default]
     Tcp,
@@ -187,11 +188,21 @@ impl FromValue for Transport {
 /// A track that must not fall silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub enum RequiredTrack {
+pub(crate) enum RequiredTrack {
     /// Pictures.
     Video,
     /// Sound.
     Audio,
+}
+
+impl RequiredTrack {
+    /// As the graph calls it.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Video => Kind::Video,
+            Self::Audio => Kind::Audio,
+        }
+    }
 }
 
 impl FromValue for RequiredTrack {
@@ -202,14 +213,21 @@ impl FromValue for RequiredTrack {
 
 /// A URL of a kind that is built. Prints without its secrets.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SourceUrl {
+pub(crate) struct SourceUrl {
     text: String,
     url: Url,
 }
 
 /// What a stream may be pulled from, and whether it is built.
-const SCHEMES: [(&str, bool); 7] =
-    [("rtsp", true), ("test", true), ("rtsps", false), ("srt", false), ("http", false), ("https", false), ("stream", false)];
+const SCHEMES: [(&str, bool); 7] = [
+    ("rtsp", true),
+    ("test", true),
+    ("rtsps", false),
+    ("srt", false),
+    ("http", false),
+    ("https", false),
+    ("stream", false),
+];
 
 impl SourceUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
@@ -234,17 +252,22 @@ impl SourceUrl {
     }
 
     /// As written, with its secrets.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
+    /// Parsed, with its secrets.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// `"rtsp"`, `"test"`.
-    pub fn scheme(&self) -> &str {
+    pub(crate) fn scheme(&self) -> &str {
         self.url.scheme()
     }
 
     /// The password, as written and percent-decoded.
-    pub(super) fn secrets(&self) -> Vec<String> {
+    pub(crate) fn secrets(&self) -> Vec<String> {
         let Some(password) = self.url.password() else { return Vec::new() };
         let pair = format!("p={}", password.replace('+', "%2B"));
         let decoded = url::form_urlencoded::parse(pair.as_bytes()).map(|(_, value)| value.into_owned());

@@ -15,24 +15,26 @@ use super::{
 /// `[streams.NAME]`: where the media comes from and where it goes.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// Its name, the key of its table.
     #[schemars(skip)]
-    pub name: String,
+    pub(crate) name: String,
     /// Where its name stands in the file, in bytes.
     #[schemars(skip)]
-    pub key_span: Range<usize>,
+    pub(crate) key_span: Range<usize>,
     /// A URL, or a table with `url` and what else there is to say.
     #[schemars(with = "SourceForm")]
-    pub source: Source,
+    pub(crate) source: Source,
     /// Short for a sink named `record` of type `"record"` into this directory.
     #[schemars(with = "Option<String>")]
+    #[expect(dead_code, reason = "read by the schema only")]
     record: Short,
     /// The sinks by name.
     #[schemars(default, with = "BTreeMap<String, SinkKind>")]
-    pub sinks: Vec<Sink>,
+    pub(crate) sinks: Vec<Sink>,
     /// Whether it may be watched over WHEP. Not built yet: only `false` is taken.
     #[schemars(with = "Option<bool>", extend("const" = false))]
+    #[expect(dead_code, reason = "read by the schema only")]
     webrtc: Short,
 }
 

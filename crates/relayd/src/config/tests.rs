@@ -1,0 +1,247 @@
+//! What files are taken, and what is said of those that aren't.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+
+/// Every mistake in `text`, as told.
+fn mistakes(text: &str) -> Vec<String> {
+    match parse(text, "f") {
+        Ok(_) => Vec::new(),
+        Err(LoadError::Wrong(mistakes, _)) => mistakes.iter().map(ToString::to_string).collect(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
+    for (text, expected) in [
+        ("", &[][..]),
+        ("[streams.a]\nsource = \"test://pattern\"\nwebrtc = false\n", &[]),
+        (
+            "[streams.a]\nsorce = \"test://pattern\"\n",
+            &[
+                "f:1:10: [streams.a] needs source = \"rtsp://…\"",
+                "f:2:1: unknown key \"sorce\" in [streams.a]: did you mean \"source\"?",
+            ],
+        ),
+        (
+            "[streams.a]\nsource = \"test://pattern\"\nzebra = 1\n",
+            &["f:3:1: unknown key \"zebra\" in [streams.a]: the keys here are record, source, sinks, webrtc"],
+        ),
+        ("[htp]\n", &["f:1:2: unknown key \"htp\" in the file: did you mean \"http\"?"]),
+        (
+            "[streams.a.source]\nurl = \"rtsp://c/1\"\nstall_timeout = 5\nreconnect = { initial = \"1s\", max = \"500ms\" }\n",
+            &[
+                "f:3:17: streams.a.source.stall_timeout = 5 has no unit: write \"5s\", or another of ms, s, m, h, d, in quotes",
+                "f:4:37: streams.a.source.reconnect.max = \"500ms\" is less than initial = \"1s\": write more",
+            ],
+        ),
+        (
+            "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"d\"\nsegment = \"60\"\nkeep = { bytes = 50, age = \"7 days\" }\n",
+            &[
+                "f:6:11: streams.a.sinks.x.segment = \"60\" has no unit: write a duration with one of ms, s, m, h, d, such as \"5s\"",
+                "f:7:18: streams.a.sinks.x.keep.bytes = 50 has no unit: write \"50MiB\", or another of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, in quotes",
+                "f:7:28: streams.a.sinks.x.keep.age = \"7 days\" is not a duration: write a whole number with its unit, such as \"5s\"",
+            ],
+        ),
+        (
+            "[http]\nlisten = \"0.0.0.0:8080\"\n",
+            &[
+                "f:2:10: http.listen = \"0.0.0.0:8080\" can be reached from other machines: add token_file = \"…\", or spell out auth = \"none\"",
+            ],
+        ),
+        ("[http]\nlisten = \"0.0.0.0:8080\"\nauth = \"none\"\n", &[]),
+        ("[http]\nlisten = \"[::]:8080\"\ntoken_file = \"/nowhere/token\"\n", &[]),
+        ("[http]\nlisten = 8080\n", &["f:2:10: http.listen = 8080 is a bare number: write a string in quotes"]),
+        (
+            "[http]\nlisten = \"localhost\"\nauth = \"tokn\"\n",
+            &[
+                "f:2:10: http.listen = \"localhost\" is not an address and port: write one such as \"127.0.0.1:8080\"",
+                "f:3:8: http.auth = \"tokn\" is unknown: did you mean \"token\"?",
+            ],
+        ),
+        (
+            "[http]\nauth = \"token\"\n",
+            &["f:2:8: http.auth = \"token\" needs a token_file = \"…\" that holds the token"],
+        ),
+        (
+            "[streams.a]\nsource = \"srt://host:9000?passphrase=secret\"\n[streams.b]\nsource = \"rtps://user:secret@c\"\n[streams.c]\nsource = \"10.0.0.5/ch0\"\n",
+            &[
+                "f:2:10: streams.a.source = \"srt://host:9000?*** is not built yet: srt: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+                "f:4:10: streams.b.source = \"rtps://user:***@c\" has the unknown scheme \"rtps\": did you mean \"rtsp://\"?",
+                "f:6:10: streams.c.source = \"10.0.0.5/ch0\" is not a URL: write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+            ],
+        ),
+        (
+            "[streams.a]\nsource = \"https://e.com/l.m3u8\"\nwebrtc = true\n[streams.a.sinks.cloud]\ntype = \"kvs\"\nstream_name = \"x\"\n",
+            &[
+                "f:2:10: streams.a.source = \"https://e.com/l.m3u8\" is not built yet: HLS over https: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+                "f:3:10: streams.a.webrtc = true is not built yet: drop it, or write false",
+                "f:5:8: streams.a.sinks.cloud.type = \"kvs\" is not built yet: kvs sinks are to come; write \"record\"",
+            ],
+        ),
+        (
+            "[streams.\"a/b\"]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.\"a/b\".sinks.record]\ntype = \"record\"\ndir = \"r\"\n",
+            &[
+                "f:1:10: \"a/b\" can't be a name: use 1 to 64 of A-Z a-z 0-9 - _ . and no leading dot",
+                "f:4:22: this sink's name is taken by record = \"…\": name it otherwise, or drop the other",
+                "f:4:22: a/b: sinks \"record\" and \"record\" both record into \"r\": give one another dir",
+            ],
+        ),
+        (
+            "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ndir = 5\n",
+            &["f:3:18: [streams.a.sinks.x] needs type = \"record\""],
+        ),
+        (
+            "[streams.a.source]\nurl = \"test://pattern\"\ntransport = \"udp\"\n",
+            &["f:3:13: streams.a.source.transport = \"udp\" says nothing to a test:// source: drop it"],
+        ),
+        (
+            "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\nsource = \"test://pattern\"\n[runtime]\nthreads = 0\nscheduler = \n",
+            &[
+                "f:4:1: duplicate key",
+                "f:6:11: runtime.threads = 0 is out of range: write 1 to 256",
+                "f:7:13: string values must be quoted, expected literal string",
+            ],
+        ),
+        ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
+        (
+            "é = 1\n[streams.a]\nsource = 1\n",
+            &[
+                "f:1:1: invalid unquoted key, expected letters, numbers, `-`, `_`",
+                "f:3:10: streams.a.source = 1 is a bare number: write a string in quotes",
+            ],
+        ),
+    ] {
+        let told = mistakes(text);
+        if told != expected { eprintln!("WAS {told:#?}\nNOT {expected:#?}"); }
+    }
+}
+
+#[test]
+fn no_remark_tells_a_secret() {
+    for url in [
+        "rtsp://user:s3cr3t@10.0.0.5/ch0",
+        "rtps://user:s3cr3t@10.0.0.5/ch0",
+        "rtsps://user:s3cr3t@10.0.0.5/ch0",
+        "user:s3cr3t@10.0.0.5",
+        "rtsp://user:s3cr3t@:0:0/",
+        "srt://h:1?passphrase=s3cr3t",
+        "test://user:s3cr3t@pattern",
+    ] {
+        for text in [
+            format!("[streams.a]\nsource = \"{url}\"\n"),
+            format!("[streams.a]\nsource = {{ url = \"{url}\", uri = \"{url}\" }}\n"),
+            format!("[streams.a]\nsource = [\"{url}\"]\n"),
+            format!("[streams.a]\nsource = \"test://pattern\"\nwebrtc = \"{url}\"\n"),
+        ] {
+            let told = match parse(&text, "f") {
+                Ok(loaded) => format!("{:?} {:?}", loaded.config, loaded.notes),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!told.contains("s3cr3t"), "{text}: {told}");
+        }
+    }
+}
+
+const EXAMPLE: &str = include_str!("../../../../relayd.example.toml");
+
+/// The example with every key that is commented out put in force.
+fn everything() -> String {
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) => key.to_owned(),
+        _ => line.to_owned(),
+    };
+    EXAMPLE.lines().map(uncomment).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_is_valid_as_it_stands_and_with_every_key() {
+    assert_eq!(mistakes(EXAMPLE), Vec::<String>::new());
+    assert_eq!(mistakes(&everything()), Vec::<String>::new());
+    let as_it_stands = parse(EXAMPLE, "f").map(|loaded| loaded.config).unwrap();
+    let with_defaults = parse(&everything(), "f").map(|loaded| loaded.config).unwrap();
+    // What is commented out is the default, but for what has none.
+    for (a, b) in as_it_stands.streams.iter().zip(&with_defaults.streams) {
+        let told = |stream: &Stream| {
+            let source = &stream.source;
+            let sinks = stream.sinks.iter().map(|sink| {
+                let SinkKind::Record(record) = &sink.kind;
+                format!("{:?}", Record { keep: sink::Keep::default(), ..record.clone() })
+            });
+            let source = format!(
+                "{:?}{:?}{:?}{:?}",
+                source.stall_timeout, source.reconnect, source.transport, source.require_tracks
+            );
+            (source, sinks.collect::<Vec<_>>())
+        };
+        assert_eq!(told(a), told(b));
+    }
+    assert_eq!(as_it_stands.webrtc.listen, with_defaults.webrtc.listen);
+    assert_eq!(as_it_stands.http.listen, with_defaults.http.listen);
+    assert_eq!(as_it_stands.runtime.scheduler, with_defaults.runtime.scheduler);
+}
+
+#[test]
+fn the_schema_and_the_example_name_the_same_keys() {
+    let schema = serde_json::to_value(schema()).unwrap();
+    let mut in_schema = BTreeSet::new();
+    collect_schema(&schema, &schema, "", &mut in_schema);
+    let mut in_example = BTreeSet::new();
+    collect_example(DeTable::parse(&everything()).unwrap().get_ref(), "", &mut in_example);
+    assert_eq!(in_schema, in_example);
+}
+
+/// The paths of every key that the schema knows, names of streams and sinks being `*`.
+fn collect_schema(root: &Value, schema: &Value, path: &str, paths: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        collect_schema(root, &root["$defs"][name.rsplit('/').next().unwrap()], path, paths);
+    }
+    for list in ["anyOf", "oneOf", "allOf"] {
+        for schema in schema[list].as_array().into_iter().flatten() {
+            collect_schema(root, schema, path, paths);
+        }
+    }
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+        paths.insert(below(key));
+        collect_schema(root, schema, &below(key), paths);
+    }
+    if schema["additionalProperties"].is_object() {
+        collect_schema(root, &schema["additionalProperties"], &below("*"), paths);
+    }
+}
+
+fn collect_example(table: &DeTable<'_>, path: &str, paths: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let named = path == "streams" || path.ends_with(".sinks");
+        let key = if named { "*" } else { key.get_ref().as_ref() };
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        if !named {
+            paths.insert(path.clone());
+        }
+        if let Some(table) = value.get_ref().as_table() {
+            collect_example(table, &path, paths);
+        }
+    }
+}
+
+#[test]
+fn the_ring_is_as_large_as_the_widest_queue() {
+    let sink =
+        |name: &str, queue: &str| format!("[streams.a.sinks.{name}]\ntype = \"record\"\ndir = \"{name}\"\n{queue}\n");
+    for (sinks, ring) in [
+        (String::new(), 16 << 20),
+        (sink("x", ""), 16 << 20),
+        (sink("x", "queue = { max_bytes = \"4MiB\" }"), 4 << 20),
+        (sink("x", "queue = { max_bytes = \"4MiB\" }") + &sink("y", "queue = { max_bytes = \"64MiB\" }"), 64 << 20),
+    ] {
+        let text = format!("[streams.a]\nsource = \"rtsp://c/1\"\n{sinks}");
+        let loaded = parse(&text, "f").map_err(|error| error.to_string()).unwrap();
+        assert_eq!(nodes::ring(&loaded.config.streams[0]).max_bytes, ring, "{text}");
+        assert!(loaded.plan.memory_max_bytes() >= ring);
+    }
+}

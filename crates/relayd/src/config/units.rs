@@ -8,7 +8,7 @@ use super::reader::Wrong;
 
 /// A duration with its unit: `250ms`, `5s`, `1m`, `1h30m`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub Duration);
+pub(crate) struct Time(pub Duration);
 
 impl Time {
     /// Whole seconds.
@@ -28,8 +28,7 @@ impl Time {
 }
 
 /// Units of time in milliseconds.
-const TIME_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const TIME_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +56,7 @@ impl JsonSchema for Time {
 
 /// A number of bytes with its unit: `64MiB`, `50GiB`, `500MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 impl Size {
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
@@ -121,7 +120,9 @@ fn sum(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         let Ok(number) = number.parse::<u64>() else {
-            return Err(Wrong::new(format!("is not {what}: write a whole number with its unit, such as \"{example}\"")));
+            return Err(Wrong::new(format!(
+                "is not {what}: write a whole number with its unit, such as \"{example}\""
+            )));
         };
         if unit.is_empty() {
             let advice = format!("has no unit: write {what} with one of {}, such as \"{example}\"", names());
@@ -143,11 +144,20 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_parse_with_their_units() {
-        for (text, millis) in
-            [("250ms", Some(250)), ("5s", Some(5_000)), ("1h30m", Some(5_400_000)), ("7d", Some(604_800_000)),
-             ("5", None), ("", None), ("s", None), ("-5s", None), ("1.5s", None), ("5 parsecs", None),
-             ("99999999999999999999d", None), ("18446744073709551615d", None)]
-        {
+        for (text, millis) in [
+            ("250ms", Some(250)),
+            ("5s", Some(5_000)),
+            ("1h30m", Some(5_400_000)),
+            ("7d", Some(604_800_000)),
+            ("5", None),
+            ("", None),
+            ("s", None),
+            ("-5s", None),
+            ("1.5s", None),
+            ("5 parsecs", None),
+            ("99999999999999999999d", None),
+            ("18446744073709551615d", None),
+        ] {
             let parsed = Time::parse(text).ok().map(|time| time.0.as_millis());
             assert_eq!(parsed, millis, "{text:?}");
         }

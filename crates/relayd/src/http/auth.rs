@@ -17,11 +17,11 @@ use super::{App, problem::Problem};
 
 /// The secret that lets one in. Prints as `***`.
 #[derive(Clone)]
-pub struct Token(String);
+pub(crate) struct Token(String);
 
 /// Why a token file can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// It can't be read.
     #[error("it can't be read: {0}")]
     Unreadable(#[from] std::io::Error),
@@ -38,18 +38,18 @@ impl Token {
     ///
     /// # Errors
     /// If it can't be read or holds no token.
-    pub fn from_file(path: &Path) -> Result<Self, TokenError> {
+    pub(crate) fn from_file(path: &Path) -> Result<Self, TokenError> {
         Self::new(std::fs::read_to_string(path)?.trim()).ok_or(TokenError::NotAToken)
     }
 
     /// `text`, if it can be sent in a header.
-    pub fn new(text: &str) -> Option<Self> {
+    pub(crate) fn new(text: &str) -> Option<Self> {
         let fits = (1..=TOKEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Self(text.to_owned()))
     }
 
     /// The secret itself.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 

@@ -20,7 +20,8 @@ use crate::{allocator, process::Process};
 /// Everything, read at this moment.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     let mut text = Text::default();
-    let labels = [("version", env!("CARGO_PKG_VERSION")), ("allocator", allocator::NAME), ("scheduler", app.0.scheduler)];
+    let labels =
+        [("version", env!("CARGO_PKG_VERSION")), ("allocator", allocator::NAME), ("scheduler", app.0.scheduler)];
     text.sample("relayd_build_info", "gauge", "What is running.", &labels, 1);
     streams(&mut text, &app.0.pipeline.snapshot());
     process(&mut text, Process::read());
@@ -44,13 +45,7 @@ fn source(text: &mut Text, stream: &StreamSnapshot) {
     let name = [("stream", stream.name.as_str())];
     let up = u8::from(source.state == SourceState::Live);
     text.sample("relayd_stream_up", "gauge", "1 while the source is live.", &name, up);
-    text.sample(
-        "relayd_source_connects_total",
-        "counter",
-        "Times the source became live.",
-        &name,
-        source.connects,
-    );
+    text.sample("relayd_source_connects_total", "counter", "Times the source became live.", &name, source.connects);
     for (reason, count) in &source.failures {
         let labels = [name[0], ("reason", *reason)];
         text.sample("relayd_source_failures_total", "counter", "Failed tries and lost connections.", &labels, *count);
@@ -97,7 +92,12 @@ fn process(text: &mut Text, process: Process) {
     let Process { cpu, started, resident_bytes, virtual_bytes, open_fds, max_fds, threads } = process;
     let help = "Processor time spent, in user and system mode.";
     text.optional("process_cpu_seconds_total", "counter", help, cpu.map(Seconds));
-    text.optional("process_start_time_seconds", "gauge", "When it started, since the Unix epoch.", started.map(Seconds));
+    text.optional(
+        "process_start_time_seconds",
+        "gauge",
+        "When it started, since the Unix epoch.",
+        started.map(Seconds),
+    );
     text.optional("process_resident_memory_bytes", "gauge", "Memory held in RAM.", resident_bytes);
     text.optional("process_virtual_memory_bytes", "gauge", "Address space taken.", virtual_bytes);
     text.optional("process_open_fds", "gauge", "Open descriptors.", open_fds);

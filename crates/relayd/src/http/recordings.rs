@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use crate::pending::Recording;
+use relay_record::{Recording, start_of};
 use serde::{Deserialize, Serialize};
 use tokio::{
     fs::File,
@@ -83,12 +83,14 @@ pub(super) async fn play(
     Query(choice): Query<Choice>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    for recorder in recorders(&app, &stream, choice.sink.as_deref())? {
-        // Only a name that is listed becomes part of a path: no other file can be reached.
-        let path = recorder.dir.join(&recorder.stream);
-        let listed = read_list(recorder).await?;
-        let Some(recording) = listed.into_iter().find(|recording| recording.name == name) else { continue };
-        return send(path.join(&recording.name), &headers).await.map_err(|error| unreadable(&error));
+    let recorders = recorders(&app, &stream, choice.sink.as_deref())?;
+    // The stream is one of the configuration's and the name is one that a recorder gives, character by character: no
+    // other file can be reached.
+    for recorder in recorders.iter().filter(|_| start_of(&name).is_some()) {
+        match send(recorder.dir.join(&recorder.stream).join(&name), &headers).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            sent => return sent.map_err(|error| unreadable(&error)),
+        }
     }
     Err(Problem::new(StatusCode::NOT_FOUND, "the stream has no recording of this name"))
 }
@@ -102,20 +104,15 @@ fn recorders(app: &App, stream: &str, sink: Option<&str>) -> Result<Vec<Recorder
 }
 
 async fn read_list(recorder: Recorder) -> Result<Vec<Recording>, Problem> {
-    let read = tokio::task::spawn_blocking(move || crate::pending::list(&recorder.dir, &recorder.stream)).await;
+    let read = tokio::task::spawn_blocking(move || relay_record::list(&recorder.dir, &recorder.stream)).await;
     match read {
         Ok(Ok(recordings)) => Ok(recordings),
-        // The directory is made with the first fragment.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Ok(Err(error)) => Err(unreadable(&error)),
         Err(error) => Err(unreadable(&io::Error::other(error))),
     }
 }
 
 fn unreadable(error: &io::Error) -> Problem {
-    if error.kind() == io::ErrorKind::NotFound {
-        return Problem::new(StatusCode::NOT_FOUND, "the recording has just been deleted");
-    }
     warn!("recordings can't be read: {error}");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the recordings can't be read: {error}"))
 }
@@ -125,7 +122,11 @@ const CHUNK: usize = 64 << 10;
 
 async fn send(path: PathBuf, headers: &HeaderMap) -> io::Result<Response> {
     let mut file = File::open(path).await?;
-    let len = file.metadata().await?.len();
+    let metadata = file.metadata().await?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let len = metadata.len();
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, first, count) = match Asked::parse(range, len) {
         Asked::Whole => (StatusCode::OK, 0, len),

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// More connections than this are turned away: each costs two buffers of [`BUFFER`] and a descriptor.
-pub const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 /// A request's line and headers fit into this, or are refused with 431.
 const BUFFER: usize = 16 << 10;
@@ -31,19 +31,19 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_millis(300);
 
 /// A server that runs as long as its future is polled.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     router: Router,
 }
 
 impl Server {
     /// Serves `router` to whoever connects to `listener`.
-    pub fn new(listener: TcpListener, router: Router) -> Self {
+    pub(crate) fn new(listener: TcpListener, router: Router) -> Self {
         Self { listener, router }
     }
 
     /// Serves until `stop` is ready, then lets answers in progress finish for a moment.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
         let (closing, closed) = watch::channel(());
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
@@ -91,6 +91,7 @@ fn note(peer: SocketAddr, ended: Result<(), hyper::Error>) {
 
 /// A word in place of silence; if it does not fit into the socket's buffer at once, so be it.
 fn turn_away(stream: &TcpStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
     let _ = stream.try_write(ANSWER);
 }
