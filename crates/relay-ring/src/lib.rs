@@ -29,7 +29,8 @@ pub fn ring(limits: Limits) -> (Publisher, Ring) {
     (Publisher::new(Arc::clone(&shared)), Ring::new(shared))
 }
 
-/// What a ring may hold; the oldest packets are evicted at whichever is reached first.
+/// What a ring may hold; the oldest packets are evicted at whichever is reached first. It is used in full only while a
+/// cursor lags: otherwise a ring holds its newest GOP and what is on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of payload. A packet larger than this is evicted as it is pushed.

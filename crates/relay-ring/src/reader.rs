@@ -120,6 +120,11 @@ impl Reader {
         }
     }
 
+    /// The next packet to deliver; before the window if eviction has passed it since the last look.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     pub(crate) fn is_waiting(&self) -> bool {
         self.gate == Gate::Waiting
     }
@@ -142,11 +147,13 @@ impl Reader {
     }
 
     /// Whoever is registered, if the packet just pushed is worth waking for: enough are buffered, it is a key frame,
-    /// or half of what the ring retains is unread and eviction would come next.
+    /// or the ring is half full, half of that is unread, and eviction would come next.
     pub(crate) fn due_waker(&mut self, window: &Window, pushed_key: bool) -> Option<Waker> {
         self.waker.as_ref()?;
         let buffered = usize::try_from(window.head() - self.next).unwrap_or(usize::MAX);
-        let due = pushed_key || buffered >= self.wake_threshold || buffered.saturating_mul(2) >= window.len();
+        let due = pushed_key
+            || buffered >= self.wake_threshold
+            || (window.half_full() && buffered.saturating_mul(2) >= window.len());
         if due && self.gate != Gate::Waiting { self.waker.take() } else { None }
     }
 

@@ -70,6 +70,8 @@ impl State {
         if key {
             self.key_frame_requested = Requested::No;
             self.land_waiting();
+            let unread = readers(&mut self.seats).map(|reader| reader.next()).min();
+            self.window.trim(unread.unwrap_or(u64::MAX), evicted);
         }
         self.window.evict(evicted);
         if self.window.audio_only() {

@@ -76,11 +76,37 @@ impl Window {
                 // Only the byte and count caps reach into the newest GOP.
                 self.oversized_gops += u64::from(self.keys.is_empty());
             }
-            self.first += 1;
-            self.video -= usize::from(entry.kind == Kind::Video);
-            self.bytes -= entry.packet.payload.len();
-            evicted.push(entry.packet);
+            self.forget(entry, evicted);
         }
+    }
+
+    /// Moves what nobody will ask for any more into `evicted`: everything before both the newest key frame, at which
+    /// new cursors join, and `unread`, the oldest packet that a cursor has yet to read. What is retained beyond the
+    /// newest GOP is then what some reader needs, and the caps are for the day when one lags.
+    pub(crate) fn trim(&mut self, unread: u64, evicted: &mut Vec<Arc<Packet>>) {
+        let Some(newest) = self.keys.back().copied() else { return };
+        while self.first < newest.min(unread)
+            && let Some(entry) = self.entries.pop_front()
+        {
+            if self.keys.front() == Some(&self.first) {
+                self.keys.pop_front();
+            }
+            self.forget(entry, evicted);
+        }
+    }
+
+    fn forget(&mut self, entry: Entry, evicted: &mut Vec<Arc<Packet>>) {
+        self.first += 1;
+        self.video -= usize::from(entry.kind == Kind::Video);
+        self.bytes -= entry.packet.payload.len();
+        evicted.push(entry.packet);
+    }
+
+    /// Half of a cap is reached: a reader that sleeps now may find its packets evicted.
+    pub(crate) fn half_full(&self) -> bool {
+        self.bytes > self.limits.max_bytes / 2
+            || self.len() > self.limits.max_packets / 2
+            || self.span_nanos() > leak::nanos(self.limits.max_duration / 2)
     }
 
     /// The sequence number of the oldest retained packet, or of the next one if none is retained.

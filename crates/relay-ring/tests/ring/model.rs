@@ -138,6 +138,10 @@ impl Run {
                 // Whoever waits for a join point gets this one, even if it is evicted at once.
                 if unit.flags.contains(Flags::KEY) {
                     self.cursors.iter_mut().for_each(|(_, expected, _)| expected.join_pushed(&self.history));
+                    let unread = self.cursors.iter().map(|(_, expected, _)| expected.next()).min();
+                    // The newest key frame is the one just pushed.
+                    let keep = unread.unwrap_or(usize::MAX).min(self.history.head() - 1);
+                    self.history.first = self.history.first.max(keep);
                 }
                 self.history.evict();
                 if self.history.audio_only() {

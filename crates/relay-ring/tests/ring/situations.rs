@@ -88,10 +88,25 @@ fn the_newest_gop_stays_whole_past_the_duration_cap() {
     let mut stream = Stream::new(limits(1_000, Duration::from_millis(1_000)));
     stream.push((0..100).map(|i| if i % 75 == 0 { key(i * 40) } else { picture(i * 40) }));
     let stats = stream.ring.stats();
-    assert_eq!((stats.packets, stats.join_points, stats.oversized_gops), (26, 1, 0), "a finished GOP is cut");
+    assert_eq!((stats.packets, stats.join_points, stats.oversized_gops), (25, 1, 0), "nobody needs a finished GOP");
     stream.push((100..150).map(|i| picture(i * 40)));
     assert_eq!(stream.ring.stats().packets, 75, "the newest is not");
     assert_eq!(stream.ring.stats().span, Duration::from_millis(74 * 40));
+}
+
+#[test]
+fn a_finished_gop_stays_for_the_reader_that_needs_it_and_no_longer() {
+    let mut stream = Stream::new(limits(1_000, MINUTE));
+    let mut reader = stream.ring.cursor(LeakPolicy::Keep, Start::Next);
+    stream.push((0..25).map(|i| if i % 10 == 0 { key(i * 40) } else { picture(i * 40) }));
+    assert_eq!(stream.ring.stats().packets, 25, "nothing was read");
+    assert_eq!(read(&mut reader, 12).len(), 12);
+    stream.push([key(1_000)]);
+    assert_eq!(stream.ring.stats().packets, 14, "half of the second group is still unread");
+    assert_eq!(read(&mut reader, 99).len(), 14);
+    stream.push([key(1_040)]);
+    assert_eq!(stream.ring.stats().packets, 1);
+    assert_eq!(reader.stats().dropped, dropped(0, 0, 0));
 }
 
 #[test]
