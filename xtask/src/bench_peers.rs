@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Which programs, in this order.
     #[arg(long, value_delimiter = ',', default_values_t = [Peer::Relayd, Peer::Ffmpeg, Peer::Gstreamer, Peer::Floor])]
     peers: Vec<Peer>,
+    /// Take the release builds of relayd and relay-sim that are there.
+    #[arg(long)]
+    no_build: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -59,8 +62,10 @@ enum Job {
 /// When the programs don't build, no camera starts, or relayd's recordings are not whole.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let Job::Record = options.job;
-    println!("building relayd and relay-sim, optimised");
-    shell::run(&mut shell::cargo(&["build", "--release", "-p", "relayd", "-p", "relay-sim"]))?;
+    if !options.no_build {
+        println!("building relayd and relay-sim, optimised");
+        shell::run(&mut shell::cargo(&["build", "--release", "-p", "relayd", "-p", "relay-sim"]))?;
+    }
     let scratch = shell::target_dir().join("bench-peers");
     let mut rows = Vec::new();
     for &count in &options.cameras {

@@ -59,7 +59,7 @@ mod tests {
         for document in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", ".ci/run"] {
             let text = std::fs::read_to_string(root.join(document)).expect(document);
             for quoted in text.split("cargo xtask ").skip(1) {
-                let line = quoted.split(['`', '\n', '#', '|', '(', ';']).next().unwrap_or_default().trim();
+                let line = quoted.split(['`', '\n', '#', '|', '(', ';', '<']).next().unwrap_or_default().trim();
                 let words = line.split_whitespace().filter(|word| !word.chars().any(|c| c.is_ascii_uppercase()));
                 let words: Vec<_> = std::iter::once("cargo xtask").chain(words).collect();
                 let parsed = Chore::try_parse_from(&words);

@@ -20,7 +20,7 @@ mod walk;
 
 pub use error::{MuxError, ReadError};
 pub use muxer::{Finale, Fragment, Muxer, Run, Sample, Start};
-pub use read::{SampleInfo, TrackSamples, read_samples};
+pub use read::{SampleInfo, TrackSamples, read_samples, read_start};
 pub use scan::{Scan, Scanner};
 pub use walk::{FINISHED_HEAD_BYTES, MOVIE_HEAD_BYTES, finished_moov_offset, movie_duration};
 

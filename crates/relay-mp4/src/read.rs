@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use relay_media::{Timestamp, Track};
+use relay_media::{Timestamp, Track, UtcTime};
 
 use crate::{
     ReadError,
@@ -41,14 +41,25 @@ pub struct SampleInfo {
 /// # Errors
 /// It is no recording of ours, or holds no whole fragment.
 pub fn read_samples(file: &[u8]) -> Result<Vec<TrackSamples>, ReadError> {
-    let (movie, tables) = match Scanner::scan(file) {
-        Scan::Finished => scan::finished(file)?,
-        Scan::Fragments(muxer) => muxer.into_tables(),
-        Scan::Empty => return Err(ReadError::new(0, "no whole fragment")),
-        Scan::Foreign => return Err(ReadError::new(0, "no recording of ours")),
-    };
-    let Movie { tracks, .. } = movie;
+    let (Movie { tracks, .. }, tables) = read(file)?;
     tracks.into_iter().zip(tables).map(|(track, table)| read_track(&track, table, file.len())).collect()
+}
+
+/// The time of day at which a recording begins to play, as its wall anchor tells it.
+///
+/// # Errors
+/// As [`read_samples`].
+pub fn read_start(file: &[u8]) -> Result<UtcTime, ReadError> {
+    Ok(read(file)?.0.utc)
+}
+
+fn read(file: &[u8]) -> Result<(Movie, Vec<SampleTable>), ReadError> {
+    match Scanner::scan(file) {
+        Scan::Finished => scan::finished(file),
+        Scan::Fragments(muxer) => Ok(muxer.into_tables()),
+        Scan::Empty => Err(ReadError::new(0, "no whole fragment")),
+        Scan::Foreign => Err(ReadError::new(0, "no recording of ours")),
+    }
 }
 
 fn read_track(movie: &MovieTrack, table: SampleTable, file_len: usize) -> Result<TrackSamples, ReadError> {

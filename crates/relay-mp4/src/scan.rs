@@ -177,6 +177,9 @@ impl Scanner {
     }
 
     fn enter(&mut self, header: Header) -> State {
+        if header.size == header.len {
+            return State::Done(End::Torn);
+        }
         self.position += header.len;
         State::Body(header)
     }

@@ -1,4 +1,5 @@
 //! Files made of real media, read by ffmpeg, by the `mp4` crate, and by our own reader.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{io::Cursor, path::Path, sync::Arc};
 

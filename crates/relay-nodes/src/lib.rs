@@ -1,9 +1,14 @@
 //! The nodes: one file each, translating a protocol or a file format to and from packets.
 
+mod record_sink;
 mod rtsp_source;
 mod source_url;
 mod test_source;
 
+pub use record_sink::{RecordOptions, RecordSink};
 pub use rtsp_source::{RtspOptions, RtspSource, Transport};
 pub use source_url::{SourceUrlError, source};
 pub use test_source::{TestSource, TestUrlError};
+
+/// Whether the built-in camera's encoder has its assembly, which more than doubles its speed.
+pub const ENCODER_ASSEMBLY: bool = relay_encode::ASSEMBLY;

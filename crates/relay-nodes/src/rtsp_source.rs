@@ -171,21 +171,4 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_taken_out_of_the_url_and_decoded() {
-        for (url, user, password) in [
-            ("rtsp://admin:s%40c%3Aret%25@cam/1", "admin", "s@c:ret%"),
-            ("rtsp://admin@cam/1", "admin", ""),
-            ("rtsp://ad%2:min%zz@cam/1", "ad%2", "min%zz"),
-        ] {
-            let source = RtspSource::new(RtspOptions::new(Url::parse(url).unwrap()));
-            let credentials = source.credentials.as_ref().unwrap();
-            assert_eq!((credentials.username.as_str(), credentials.password.as_str()), (user, password));
-            assert_eq!(source.describe().url, "rtsp://cam/1");
-        }
-        assert!(RtspSource::new(RtspOptions::new(Url::parse("rtsp://cam/1").unwrap())).credentials.is_none());
-    }
-}
+mod tests;

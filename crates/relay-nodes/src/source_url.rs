@@ -50,6 +50,8 @@ pub enum SourceUrlError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -77,5 +79,16 @@ mod tests {
         let camera = source("rtsp://user:secret@10.0.0.5/ch0").unwrap().describe();
         assert!(camera.kind == "rtsp" && !camera.url.contains("secret"), "{camera:?}");
         assert_eq!(source(" test://pattern ").unwrap().describe().kind, "test");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,60}", query in "[a-z0-9=&.xMks%+-]{0,60}") {
+            let _ = source(&text);
+            if let Ok(source) = super::source(&format!("test://pattern?{query}")) {
+                let url = source.describe().url;
+                prop_assert_eq!(super::source(&url).map(|again| again.describe().url), Ok(url));
+            }
+        }
     }
 }

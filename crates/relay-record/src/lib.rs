@@ -23,6 +23,6 @@ pub use list::{Recording, list};
 pub use name::{file_name, is_safe_name, start_of};
 pub use repair::{Outcome, Repair, Repaired, repair};
 pub use retention::Retention;
-pub use segmenter::{Drops, Policy, Segmenter, Step};
+pub use segmenter::{Drops, PENDING_BYTES_MAX, Policy, Segmenter, Step};
 pub use stats::{RecordMonitor, RecordStats};
 pub use writer::{SyncPolicy, Target, Writer, Written};

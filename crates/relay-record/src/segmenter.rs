@@ -37,6 +37,8 @@ pub enum Step {
 /// Packets that were given up, by a fixed word for the reason.
 pub type Drops = BTreeMap<&'static str, u64>;
 
+/// How much too early a key frame may come to be the one that ends a file: a camera's jitter, one frame at 25 fps.
+const EARLY_KEY: i64 = 40_000_000;
 /// How long a track may be silent before a file is begun without it.
 const SILENCE_MAX: i64 = 2_000_000_000;
 /// How far the picture may run ahead of the sound before a file is closed without waiting for it.
@@ -44,7 +46,7 @@ const LATE_MAX: i64 = 1_000_000_000;
 /// How much earlier than the first key frame the sound of a file may begin, if it comes late.
 const EARLY_MAX: i64 = 10_000_000_000;
 /// The most bytes that wait to be written: one second at 64 Mbit/s.
-pub(crate) const PENDING_BYTES_MAX: usize = 8 << 20;
+pub const PENDING_BYTES_MAX: usize = 8 << 20;
 /// The most packets that wait to be written: half of what a fragment takes.
 const PENDING_MAX: usize = FRAGMENT_SAMPLES_MAX / 2;
 /// With so many samples, a file ends at the next key frame; with one fragment less than the most, it ends at once.
@@ -334,7 +336,8 @@ impl Segmenter {
         let can_begin = packet.is_key() || !video;
         let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         let age = time.saturating_sub(open.zero.nanos());
-        let enough = open.due || age >= nanos(self.policy.segment) || open.samples >= SAMPLES_ENOUGH;
+        let long = age >= nanos(self.policy.segment).saturating_sub(EARLY_KEY);
+        let enough = open.due || long || open.samples >= SAMPLES_ENOUGH;
         if can_begin && age > 0 && enough {
             open.cut = Some(Cut { lane: open.lead, at: open.scanned, time: packet.pts.nanos() });
             self.open = Some(open);
@@ -385,10 +388,16 @@ impl Segmenter {
         }
     }
 
-    /// Whether a file may be begun with the tracks there are.
+    /// Whether a file may be begun with the tracks there are: all that spoke in the file before do, or for the first
+    /// file any other than the lead, or they were waited for long enough.
     fn tracks_are_known(&self, open: &Open, time: i64) -> bool {
-        let others = self.lanes.iter().enumerate().any(|(index, lane)| index != open.lead && lane.len() > 0);
-        open.known || others || time.saturating_sub(open.zero.nanos()) >= SILENCE_MAX
+        let mut others = self.lanes.iter().enumerate().filter(|(index, _)| *index != open.lead);
+        let alive = self.newest.saturating_sub(SILENCE_MAX);
+        let spoke = match open.known {
+            true => others.all(|(_, lane)| lane.len() > 0 || lane.retired || lane.newest() < alive),
+            false => others.any(|(_, lane)| lane.len() > 0),
+        };
+        spoke || time.saturating_sub(open.zero.nanos()) >= SILENCE_MAX
     }
 
     /// Whether every track that is alive has got to where the next file begins, or was waited for long enough.
@@ -474,7 +483,8 @@ impl Segmenter {
         open.begun = true;
         let firsts = runs.iter().filter_map(|run| Some(&run.samples.first()?.packet));
         // Sound that was late begins before the picture does.
-        let earliest = firsts.clone().map(|packet| packet.dts).min_by_key(|dts| dts.nanos());
+        let others = runs.iter().filter(|run| run.track != 0).filter_map(|run| Some(run.samples.first()?.packet.dts));
+        let earliest = others.min_by_key(|dts| dts.nanos());
         let before = |other: Timestamp| earliest.filter(|dts| dts.nanos() < other.nanos()).unwrap_or(other);
         let presentation = before(open.presentation);
         let zero = before(open.zero);

@@ -74,7 +74,7 @@ struct OpenFile {
     synced: u64,
 }
 
-/// How often retention looks at the disk between files.
+/// How often retention looks at the disk.
 const RETENTION_NANOS: i64 = 30_000_000_000;
 
 /// How many names are tried for a file: as many milliseconds later than its beginning.
@@ -96,13 +96,9 @@ impl Writer {
             Step::Fragment { start, runs } => self.fragment(start.as_deref(), runs, now),
             Step::Finish => self.finish().map(|()| Written::default()),
         };
-        let due = self.last_retention.is_none_or(|last| now.nanos_since(last).abs() >= RETENTION_NANOS);
         let full = result.as_ref().is_err_and(|error| error.kind() == WriteErrorKind::Full);
-        if due || full {
-            self.last_retention = Some(now);
-            if let Err(error) = self.retain(now) {
-                tracing::warn!(dir = %self.dir.display(), %error, "can't delete old recordings");
-            }
+        if full || self.maintenance_due(now) {
+            self.maintain(now);
         }
         if let Err(error) = &result {
             self.monitor.update(|stats| {
@@ -111,6 +107,20 @@ impl Writer {
             });
         }
         result
+    }
+
+    /// Whether [`maintain`](Self::maintain) is to be called though nothing is written.
+    pub fn maintenance_due(&self, now: UtcTime) -> bool {
+        let due = |last| now.nanos_since(last).saturating_abs() >= RETENTION_NANOS;
+        !self.target.keep.is_unlimited() && self.last_retention.is_none_or(due)
+    }
+
+    /// Deletes what is not to be kept.
+    pub fn maintain(&mut self, now: UtcTime) {
+        self.last_retention = Some(now);
+        if let Err(error) = self.retain(now) {
+            tracing::warn!(dir = %self.dir.display(), %error, "can't delete old recordings");
+        }
     }
 
     fn fragment(&mut self, start: Option<&Start>, runs: &[Run], now: UtcTime) -> Result<Written, WriteError> {

@@ -1,38 +1,165 @@
-//! The floor of every recorder: the same TCP bytes read and written to a file, nothing else.
+//! The floor of any RTSP recorder: handshake, read the bytes, write them to a file, nothing else.
 
-use std::{io, path::PathBuf};
-
-use anyhow::{Context, ensure};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
 };
-use url::Url;
 
-/// Plays `url` over TCP and writes what comes to `file` until the connection ends.
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::rtsp::{self, Item, Message};
+
+/// What a floor reader did.
+#[derive(Clone, Debug)]
+pub struct Dump {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes read after PLAY was answered.
+    pub bytes: u64,
+    /// Reads it took.
+    pub reads: u64,
+}
+
+/// Why a camera was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FloorError {
+    /// The URL is not `rtsp://host:port/path`.
+    #[error("{0}: the floor program reads rtsp://HOST:PORT/PATH without credentials")]
+    Url(String),
+    /// The camera answered a request otherwise than with 200.
+    #[error("{url}: {method} was answered with {status}")]
+    Status {
+        /// The camera.
+        url: String,
+        /// The request.
+        method: &'static str,
+        /// The answer's code.
+        status: String,
+    },
+    /// The socket or the file failed.
+    #[error("{url}: {error}")]
+    Io {
+        /// The camera.
+        url: String,
+        /// How.
+        error: io::Error,
+    },
+}
+
+/// What is read at a time: a key frame of 2 Mbit/s, so that one read per frame is enough.
+const READ: usize = 128 * 1024;
+/// Servers drop silent sessions after 60 s as a rule.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+/// Reads the video of `url` over TCP into `file` until `end`.
 ///
 /// # Errors
-/// The camera cannot be played, or the file not written.
-pub async fn copy(url: Url, file: PathBuf) -> anyhow::Result<()> {
-    let address = (url.host_str().context("the URL has no host")?.to_owned(), url.port().unwrap_or(554));
-    let mut stream = TcpStream::connect(address).await?;
-    let requests = [
-        format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"),
-        format!("SETUP {url}/trackID=0 RTSP/1.0\r\nCSeq: 2\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"),
-        format!("PLAY {url} RTSP/1.0\r\nCSeq: 3\r\nSession: 12345678\r\n\r\n"),
-    ];
-    let mut buffer = vec![0_u8; 64 << 10];
-    for request in requests {
-        stream.write_all(request.as_bytes()).await?;
-        let read = stream.read(&mut buffer).await?;
-        ensure!(buffer.get(..read).is_some_and(|answer| answer.starts_with(b"RTSP/1.0 200")), "{url}: not played");
-    }
-    let mut file = std::fs::File::create(file)?;
+/// [`FloorError`]; a camera that closes the connection is one ([`io::ErrorKind::UnexpectedEof`]).
+pub async fn dump(url: &str, file: &Path, end: Instant) -> Result<Dump, FloorError> {
+    let io = |error| FloorError::Io { url: url.to_owned(), error };
+    let mut client = Client::connect(url).await?;
+    client.handshake().await?;
+    let mut out = File::create(file).map_err(io)?;
+    out.write_all(&client.bytes).map_err(io)?;
+    let mut dump = Dump { path: file.to_owned(), bytes: client.bytes.len() as u64, reads: 0 };
+    let mut buffer = vec![0; READ];
+    let mut alarm = std::pin::pin!(tokio::time::sleep_until(end.min(Instant::now() + KEEP_ALIVE)));
     loop {
-        let read = stream.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
+        tokio::select! {
+            ready = client.stream.readable() => ready.map_err(io)?,
+            () = &mut alarm => {
+                if alarm.deadline() >= end {
+                    return Ok(dump);
+                }
+                client.send("GET_PARAMETER", "", "").await?;
+                alarm.as_mut().reset(end.min(Instant::now() + KEEP_ALIVE));
+            }
         }
-        io::Write::write_all(&mut file, buffer.get(..read).unwrap_or_default())?;
+        match client.stream.try_read(&mut buffer) {
+            Ok(0) => return Err(io(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => {
+                dump.bytes += count as u64;
+                dump.reads += 1;
+                out.write_all(buffer.get(..count).unwrap_or_default()).map_err(io)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(io(error)),
+        }
+    }
+}
+
+struct Client {
+    url: String,
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    requests: u32,
+    session: String,
+}
+
+impl Client {
+    async fn connect(url: &str) -> Result<Self, FloorError> {
+        let wrong = || FloorError::Url(url.to_owned());
+        let address = url.strip_prefix("rtsp://").and_then(|rest| rest.split('/').next()).ok_or_else(wrong)?;
+        if address.contains('@') {
+            return Err(wrong());
+        }
+        let stream =
+            TcpStream::connect(address).await.map_err(|error| FloorError::Io { url: url.to_owned(), error })?;
+        Ok(Self { url: url.to_owned(), stream, bytes: Vec::new(), requests: 0, session: String::new() })
+    }
+
+    async fn handshake(&mut self) -> Result<(), FloorError> {
+        let description = self.ask("DESCRIBE", "", "Accept: application/sdp\r\n").await?;
+        let base = description.header("Content-Base").unwrap_or(&self.url).trim_end_matches('/').to_owned();
+        let sdp = String::from_utf8_lossy(&description.body);
+        let control = sdp
+            .split("m=video")
+            .nth(1)
+            .and_then(|media| media.lines().find_map(|line| line.strip_prefix("a=control:")))
+            .unwrap_or_default()
+            .trim();
+        let track = if control.contains("://") { control.to_owned() } else { format!("{base}/{control}") };
+        let granted = self.ask("SETUP", &track, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n").await?;
+        let session = granted.header("Session").and_then(|value| value.split(';').next()).unwrap_or_default();
+        self.session = format!("Session: {session}\r\n");
+        self.ask("PLAY", "", "Range: npt=0-\r\n").await?;
+        Ok(())
+    }
+
+    /// Sends a request, for the camera's URL if `uri` is empty.
+    async fn send(&mut self, method: &str, uri: &str, headers: &str) -> Result<(), FloorError> {
+        self.requests += 1;
+        let uri = if uri.is_empty() { &self.url } else { uri };
+        let text = format!("{method} {uri} RTSP/1.0\r\nCSeq: {}\r\n{}{headers}\r\n", self.requests, self.session);
+        self.stream.write_all(text.as_bytes()).await.map_err(|error| FloorError::Io { url: self.url.clone(), error })
+    }
+
+    async fn ask(&mut self, method: &'static str, uri: &str, headers: &str) -> Result<Message, FloorError> {
+        self.send(method, uri, headers).await?;
+        loop {
+            let failed = |error| FloorError::Io { url: self.url.clone(), error };
+            match rtsp::next_item(&self.bytes).map_err(|error| failed(io::Error::other(error)))? {
+                Some((Item::Message(answer), length)) => {
+                    self.bytes.drain(..length);
+                    // A response's first line has the version first, then the code.
+                    if answer.uri != "200" {
+                        return Err(FloorError::Status { url: self.url.clone(), method, status: answer.uri });
+                    }
+                    return Ok(answer);
+                }
+                Some((Item::Data { .. }, length)) => drop(self.bytes.drain(..length)),
+                None => {
+                    if self.stream.read_buf(&mut self.bytes).await.map_err(failed)? == 0 {
+                        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
     }
 }

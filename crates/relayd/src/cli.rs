@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{SourceUrl, Time};
+use crate::config::Time;
 
 /// The media relay: cameras in; recordings, browsers and clouds out.
 #[derive(Debug, Parser)]
@@ -63,8 +63,7 @@ pub(crate) struct ConfigFile {
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
     /// The source, as in a configuration file.
-    #[arg(value_parser = source_url)]
-    pub(crate) url: SourceUrl,
+    pub(crate) url: String,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -85,10 +84,6 @@ pub(crate) struct Launch {
 #[derive(Debug, thiserror::Error)]
 #[error("it {0}")]
 struct BadArgument(String);
-
-fn source_url(text: &str) -> Result<SourceUrl, BadArgument> {
-    SourceUrl::parse(text).map_err(|wrong| BadArgument(wrong.0))
-}
 
 fn time(text: &str) -> Result<Duration, BadArgument> {
     Time::parse(text).map(|time| time.0).map_err(|wrong| BadArgument(wrong.0))

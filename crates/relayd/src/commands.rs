@@ -26,7 +26,7 @@ pub(crate) fn execute(cli: Cli) -> ExitCode {
         Command::Demo(options) => demo::demo(&options, verbose),
         Command::Run(options) => run::run(options.config.as_deref(), verbose),
         Command::Check(options) => check::check(options.config.as_deref()),
-        Command::Probe(options) => probe::probe(options, verbose),
+        Command::Probe(options) => probe::probe(&options, verbose),
         Command::Launch(_) => {
             say_error("launch is not built yet: write the pipeline into a configuration file and use relayd run");
             Ok(ExitCode::from(BAD_CONFIG))

@@ -21,20 +21,19 @@ use relay_graph::Plan;
 use schemars::JsonSchema;
 use toml::de::DeTable;
 
-pub(crate) use mistake::Remark;
+pub(crate) use mistake::{Mistakes, Remark, redact};
 pub(crate) use network::{Auth, HTTP_LISTEN, Http, WebRtc};
 pub(crate) use runtime::{Runtime, Scheduler};
-pub(crate) use sink::{Leak, Queue, Record, SinkKind};
+pub(crate) use sink::{Leak, Queue, Record, SinkKind, Sync};
 pub(crate) use source::{Source, SourceUrl, Transport};
 pub(crate) use stream::Stream;
 pub(crate) use units::{Size, Time};
 
-pub(crate) use mistake::Mistakes;
 use reader::Table;
 
 use crate::nodes;
 
-/// What a file says, all of it valid.
+/// The configuration of relayd: streams, each with a source and its sinks, and what serves them.
 #[derive(Clone, Debug, Default, JsonSchema)]
 #[schemars(title = "relayd.toml", deny_unknown_fields)]
 pub(crate) struct Config {
@@ -43,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// The port that viewers' media goes through. Accepted but not used yet.
     #[schemars(default)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "checked now, used once WHEP is built"))]
     pub(crate) webrtc: WebRtc,
     /// How the work is spread over the processor's cores.
     #[schemars(default)]
@@ -131,9 +131,9 @@ impl Config {
                     let message = format!("{name:?} is stream {}: at most {STREAMS_MAX} may run", index + 1);
                     table.mistakes.add(&entry.key_span, message);
                 }
-                stream::check_name(name, &entry.key_span, table.mistakes);
+                let named = stream::check_name(name, &entry.key_span, table.mistakes);
                 let Some(stream) = table.open(name, &entry) else { continue };
-                streams.extend(Stream::read(name, stream));
+                streams.extend(Stream::read(name, stream).filter(|_| named));
             }
         }
         root.close();

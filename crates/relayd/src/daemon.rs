@@ -34,7 +34,7 @@ const THREADS_DEADLINE: Duration = Duration::from_millis(300);
 /// # Errors
 /// What keeps it from running: no threads, no descriptors; or a second signal, which stops it in the middle.
 pub(crate) fn run(config: &Config, plan: Plan, listener: TcpListener, token: Option<Token>) -> io::Result<StopReport> {
-    let threads = config.runtime.threads.map_or_else(cores, usize::from);
+    let threads = threads(config);
     // The one branch between the schedulers.
     let (main, pinned) = match config.runtime.scheduler {
         Scheduler::Shared => (Builder::new_multi_thread().worker_threads(threads).enable_all().build()?, None),
@@ -59,7 +59,7 @@ async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let page = format!("http://{}", listener.local_addr()?);
-    summarise(config, &plan, &page, token.is_some(), carriers.len());
+    summarise(config, &plan, &page, token.is_some());
     let pipeline = Pipeline::start_on(plan, &clock, carriers);
     let heartbeat = Heartbeat::start(&clock, carriers);
     let scheduler = config.runtime.scheduler.as_str();
@@ -88,7 +88,7 @@ async fn serve(
 }
 
 /// One line per stream at the start: what runs, where it goes, what it may take.
-fn summarise(config: &Config, plan: &Plan, page: &str, guarded: bool, threads: usize) {
+fn summarise(config: &Config, plan: &Plan, page: &str, guarded: bool) {
     for (stream, (_, memory)) in config.streams.iter().zip(plan.memory()) {
         let sinks: Vec<&str> = stream.sinks.iter().map(|sink| sink.name.as_str()).collect();
         info!(stream = stream.name, source = %stream.source.url, sinks = sinks.join(","), memory_max = %Size(memory as u64), "starting");
@@ -100,7 +100,7 @@ fn summarise(config: &Config, plan: &Plan, page: &str, guarded: bool, threads: u
         streams = config.streams.len(),
         memory_max = %Size(plan.memory_max_bytes() as u64),
         scheduler = config.runtime.scheduler.as_str(),
-        threads,
+        threads = threads(config),
         allocator = allocator::NAME,
         "relayd runs"
     );
@@ -116,8 +116,10 @@ fn tell(report: &StopReport, asked: Instant, now: Instant) {
     }
 }
 
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+/// How many threads carry streams.
+fn threads(config: &Config) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    config.runtime.threads.map_or_else(cores, usize::from)
 }
 
 /// The signals that end the process in good order.

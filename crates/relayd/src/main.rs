@@ -11,7 +11,6 @@ mod heartbeat;
 mod http;
 mod logging;
 mod nodes;
-mod pending;
 mod process;
 
 use std::process::ExitCode;

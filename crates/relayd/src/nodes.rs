@@ -7,17 +7,14 @@ use relay_graph::{
     BackoffLimits, NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, SinkSpec, Source, Spec,
     StreamSpec,
 };
-use relay_nodes::{RtspOptions, RtspSource, SourceUrlError, Transport};
+use relay_nodes::{RecordOptions, RecordSink, RtspOptions, RtspSource, SourceUrlError, Transport};
+use relay_record::{Retention, SyncPolicy};
 use relay_ring::{Cursor, LeakPolicy, Limits};
 
 use crate::{
     config::{self, Config, Leak, Mistakes, Queue, Record, SinkKind},
     http::Recorder,
-    pending,
 };
-
-/// Whether the built-in camera's encoder was built with its assembly.
-pub(crate) const ENCODER_ASSEMBLY: bool = pending::ASSEMBLY;
 
 /// The plan of `config`; what can't be planned is noted in `mistakes`.
 pub(crate) fn plan(config: &Config, mistakes: &mut Mistakes<'_>) -> Option<Plan> {
@@ -89,7 +86,21 @@ fn stream(stream: &config::Stream, source: Box<dyn Source>) -> StreamSpec {
 
 /// The recorder that a record sink asks for.
 pub(crate) fn recorder(record: &Record, stream: &str) -> Box<dyn Sink> {
-    pending::recorder(record, stream)
+    Box::new(RecordSink::new(RecordOptions {
+        segment: record.segment.0,
+        fragment: record.fragment.0,
+        sync: match record.sync {
+            config::Sync::Fragment => SyncPolicy::Fragment,
+            config::Sync::Segment => SyncPolicy::Segment,
+            config::Sync::None => SyncPolicy::None,
+        },
+        keep: Retention {
+            age: record.keep.age.map(|age| age.0),
+            bytes: record.keep.bytes.map(|bytes| bytes.0),
+            free: record.keep.free.map(|free| free.0),
+        },
+        ..RecordOptions::new(&record.dir, stream)
+    }))
 }
 
 /// The ring that lets every sink lag as far as its queue allows: the widest of their queues. Without sinks, the

@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use relay_graph::{FailureClass, Stall};
+use tracing::debug;
 
 /// The step of a connection that plays.
 pub(super) const MEDIA: &str = "reading media";
@@ -29,7 +30,10 @@ impl Failure {
 
     /// retina failed at `step`. Its errors are opaque but for the status and the source.
     pub(super) fn retina(step: &str, error: &retina::Error) -> Self {
-        let told = one_line(&error.to_string());
+        // Behind an empty line stand the addresses and the position, to find the place in a packet capture.
+        let told = error.to_string();
+        debug!("{step}: {}", one_line(&told));
+        let told = one_line(told.split("\n\n").next().unwrap_or_default());
         match error.status_code() {
             Some(status) => Self::status(step, status, &told),
             None => Self::told(step, &told),
@@ -87,7 +91,7 @@ fn by_os_error(told: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// retina's errors take several lines and name addresses and positions: all of it is kept, on one line.
+/// retina's errors take several lines and may quote the peer.
 fn one_line(text: &str) -> String {
     /// Enough for retina's context; a peer's words in it cannot fill the log.
     const MAX_CHARS: usize = 400;

@@ -3,7 +3,7 @@
 use relay_encode::{Decoder, pattern::read_counter};
 use relay_graph::{Shutdown, SourceMonitor, SourceState};
 use relay_media::Kind;
-use relay_ring::{Closed, Cursor, LeakPolicy, Limits, Publisher, Start, ring};
+use relay_ring::{Cursor, LeakPolicy, Limits, Publisher, Start, ring};
 
 use super::*;
 
@@ -54,11 +54,7 @@ impl Bench {
 
     fn packets(&mut self) -> Vec<Arc<Packet>> {
         let mut packets = Vec::new();
-        while let Ok(1..) | Err(Closed { .. }) = self.cursor.try_batch(&mut packets, 1_000) {
-            if self.cursor.stats().buffered == 0 {
-                break;
-            }
-        }
+        while let Ok(1..) = self.cursor.try_batch(&mut packets, 1_000) {}
         packets
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn demo(options: &Demo, verbose: u8) -> anyhow::Result<ExitCode> {
 }
 
 fn assembly() -> &'static str {
-    if crate::nodes::ENCODER_ASSEMBLY {
+    if relay_nodes::ENCODER_ASSEMBLY {
         "with its assembly"
     } else {
         "WITHOUT its assembly, at less than half its speed: install nasm and build again"

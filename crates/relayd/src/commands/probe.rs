@@ -29,8 +29,10 @@ const WATCH_MAX: Duration = Duration::from_secs(10);
 
 const POLL: Duration = Duration::from_millis(200);
 
-pub(super) fn probe(options: Probe, verbose: u8) -> anyhow::Result<ExitCode> {
-    let source = config::Source::new(options.url, 0..0);
+pub(super) fn probe(options: &Probe, verbose: u8) -> anyhow::Result<ExitCode> {
+    let url = config::SourceUrl::parse(&options.url)
+        .map_err(|wrong| anyhow!("{} {}", config::redact(&options.url), wrong.0))?;
+    let source = config::Source::new(url, 0..0);
     if verbose > 0 || std::env::var_os("RUST_LOG").is_some() {
         logging::init(verbose, Secrets::new(source.url.secrets()));
         relay_graph::log_panics();
@@ -42,7 +44,7 @@ pub(super) fn probe(options: Probe, verbose: u8) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = runtime.block_on(async {
         let pipeline = Pipeline::start(plan, &Clock::system());
-        let seen = watch(&pipeline, &options.timeout, &source.url.to_string()).await;
+        let seen = watch(&pipeline, options.timeout, &source.url.to_string()).await;
         pipeline.stop(Duration::from_secs(2)).await;
         seen
     })?;
@@ -52,7 +54,7 @@ pub(super) fn probe(options: Probe, verbose: u8) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits until enough was seen.
-async fn watch(pipeline: &Pipeline, timeout: &Duration, url: &str) -> anyhow::Result<StreamSnapshot> {
+async fn watch(pipeline: &Pipeline, timeout: Duration, url: &str) -> anyhow::Result<StreamSnapshot> {
     let clock = Clock::system();
     let started = clock.now();
     let mut live_since = None;
@@ -76,7 +78,7 @@ async fn watch(pipeline: &Pipeline, timeout: &Duration, url: &str) -> anyhow::Re
                 let waited = now - started;
                 let state = source.state.as_str();
                 progress.show(format_args!("{state} for {} s of {} s", waited.as_secs(), timeout.as_secs()));
-                if waited >= *timeout && live_since.is_none() {
+                if waited >= timeout && live_since.is_none() {
                     let cause = source.last_error.clone().unwrap_or_else(|| "no media came".into());
                     bail!("{url}: {cause}; gave up after {} s", timeout.as_secs());
                 }

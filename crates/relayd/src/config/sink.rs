@@ -154,7 +154,7 @@ impl FromValue for Sync {
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Keep {
-    /// Files that ended longer ago are deleted.
+    /// Files that began longer ago are deleted.
     pub(crate) age: Option<Time>,
     /// The stream's files together may take this much.
     pub(crate) bytes: Option<Size>,

@@ -232,7 +232,9 @@ const SCHEMES: [(&str, bool); 7] = [
 impl SourceUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
         let example = "write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"";
-        let Some((scheme, _)) = text.split_once(':').filter(|(scheme, _)| !scheme.contains(['/', '@', '.'])) else {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        let scheme = scheme.or_else(|| text.starts_with("stream:").then_some("stream"));
+        let Some(scheme) = scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) else {
             return Err(Wrong::new(format!("is not a URL: {example}")));
         };
         match SCHEMES.iter().find(|(known, _)| *known == scheme) {

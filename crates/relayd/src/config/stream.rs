@@ -56,13 +56,14 @@ impl Stream {
         let source = Source::read(&mut table);
         if let Some(mut list) = table.table("sinks") {
             for (name, entry) in list.names() {
-                check_name(name, &entry.key_span, list.mistakes);
-                if sinks.iter().any(|sink| sink.name == name) {
+                let taken = sinks.iter().any(|sink| sink.name == name);
+                if taken {
                     let message = "this sink's name is taken by record = \"…\": name it otherwise, or drop the other";
                     list.mistakes.add(&entry.key_span, message);
                 }
+                let named = check_name(name, &entry.key_span, list.mistakes) && !taken;
                 let Some(sink) = list.open(name, &entry) else { continue };
-                sinks.extend(Sink::read(name, sink));
+                sinks.extend(Sink::read(name, sink).filter(|_| named));
             }
             if sinks.len() > SINKS_MAX {
                 let message = format!("{} sinks: a stream may have at most {SINKS_MAX}", sinks.len());
@@ -98,11 +99,13 @@ fn same_directory_twice(sinks: &[Sink], stream: &str, mistakes: &mut Mistakes<'_
     }
 }
 
-/// Names go into paths, URLs and metric labels as they are.
-pub(super) fn check_name(name: &str, span: &Range<usize>, mistakes: &mut Mistakes<'_>) {
+/// Whether a name may go into paths, URLs and metric labels as it is; noted if not.
+pub(super) fn check_name(name: &str, span: &Range<usize>, mistakes: &mut Mistakes<'_>) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > NAME_MAX || name.starts_with('.') || !name.chars().all(fits) {
+    let valid = (1..=NAME_MAX).contains(&name.len()) && !name.starts_with('.') && name.chars().all(fits);
+    if !valid {
         let rule = format!("use 1 to {NAME_MAX} of A-Z a-z 0-9 - _ . and no leading dot");
         mistakes.add(span, format!("{name:?} can't be a name: {rule}"));
     }
+    valid
 }

@@ -44,7 +44,7 @@ fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
             &[
                 "f:6:11: streams.a.sinks.x.segment = \"60\" has no unit: write a duration with one of ms, s, m, h, d, such as \"5s\"",
                 "f:7:18: streams.a.sinks.x.keep.bytes = 50 has no unit: write \"50MiB\", or another of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, in quotes",
-                "f:7:28: streams.a.sinks.x.keep.age = \"7 days\" is not a duration: write a whole number with its unit, such as \"5s\"",
+                "f:7:28: streams.a.sinks.x.keep.age = \"7 days\" has the unknown unit \"days\": use one of ms, s, m, h, d",
             ],
         ),
         (
@@ -88,7 +88,6 @@ fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
             &[
                 "f:1:10: \"a/b\" can't be a name: use 1 to 64 of A-Z a-z 0-9 - _ . and no leading dot",
                 "f:4:22: this sink's name is taken by record = \"…\": name it otherwise, or drop the other",
-                "f:4:22: a/b: sinks \"record\" and \"record\" both record into \"r\": give one another dir",
             ],
         ),
         (
@@ -107,6 +106,10 @@ fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
                 "f:7:13: string values must be quoted, expected literal string",
             ],
         ),
+        (
+            "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"r\"\n",
+            &["f:4:18: a: sinks \"record\" and \"x\" both record into \"r\": give one another dir"],
+        ),
         ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
         (
             "é = 1\n[streams.a]\nsource = 1\n",
@@ -116,9 +119,15 @@ fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
             ],
         ),
     ] {
-        let told = mistakes(text);
-        if told != expected { eprintln!("WAS {told:#?}\nNOT {expected:#?}"); }
+        assert_eq!(mistakes(text), expected, "{text}");
     }
+}
+
+#[test]
+fn what_a_node_refuses_is_told_at_its_url() {
+    let told = mistakes("[streams.a]\nsource = \"test://pattern?fps=0&sise=1x1\"\n");
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("f:2:10: streams.a.source = ") && told.contains("fps") && told.contains("sise"), "{told}");
 }
 
 #[test]
@@ -243,5 +252,16 @@ fn the_ring_is_as_large_as_the_widest_queue() {
         let loaded = parse(&text, "f").map_err(|error| error.to_string()).unwrap();
         assert_eq!(nodes::ring(&loaded.config.streams[0]).max_bytes, ring, "{text}");
         assert!(loaded.plan.memory_max_bytes() >= ring);
+    }
+}
+
+proptest::proptest! {
+    /// Any text, and the example with any one piece of it replaced, is taken or refused; nothing panics.
+    #[test]
+    fn any_text_is_read(text in ".{0,200}", at in 0..EXAMPLE.len(), length in 0_usize..40) {
+        let _ = parse(&text, "f");
+        let cut = |at: usize| (0..=at).rev().find(|at| EXAMPLE.is_char_boundary(*at)).unwrap_or(0);
+        let (start, end) = (cut(at), cut((at + length).min(EXAMPLE.len())));
+        let _ = parse(&format!("{}{text}{}", &EXAMPLE[..start], &EXAMPLE[end..]), "f");
     }
 }

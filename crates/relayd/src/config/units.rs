@@ -117,6 +117,7 @@ fn sum(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
+        let tail = tail.trim_start();
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         let Ok(number) = number.parse::<u64>() else {
@@ -149,6 +150,8 @@ mod tests {
             ("5s", Some(5_000)),
             ("1h30m", Some(5_400_000)),
             ("7d", Some(604_800_000)),
+            ("7 d", Some(604_800_000)),
+            ("7 days", None),
             ("5", None),
             ("", None),
             ("s", None),

@@ -84,4 +84,13 @@ mod tests {
             assert_eq!(Asked::parse(header, len), expected, "{header:?} of {len}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_range_leaves_the_file(header in "(bytes=)?[0-9]{0,20}-[0-9]{0,20}|.{0,30}", len: u64) {
+            if let Part { first, last } = Asked::parse(Some(&header), len) {
+                proptest::prop_assert!(first <= last && last < len);
+            }
+        }
+    }
 }
