@@ -6,7 +6,10 @@ use std::time::Instant;
 use relay_rtp::{AfterLoss, Depacketizer, Format, RtpPacket};
 
 libfuzzer_sys::fuzz_target!(|packets: Vec<(Vec<u8>, u8)>| {
-    let format = Format::parse("h264", 90_000, Some(2), "sprop-parameter-sets=Z0LAH9kAUAW7ARAAAAMAEAAAAwMg8YMkgA==,aMuDyyA=").unwrap();
+    let format =
+        Format::parse("h264", 90_000, Some(2), "sprop-parameter-sets=Z0LAH9kAUAW7ARAAAAMAEAAAAwMg8YMkgA==,aMuDyyA=")
+            .unwrap();
+    #[expect(clippy::disallowed_methods, reason = "any instant does")]
     let arrival = Instant::now();
     let mut depacketizer = Depacketizer::new(&format, AfterLoss::PassOn);
     for (payload, flags) in &packets {

@@ -8,7 +8,14 @@
     reason = "tests run programs in real time and say what they saw"
 )]
 
+pub mod browser;
+pub mod farm;
+pub mod http;
 mod needs;
+pub mod process;
+pub mod recordings;
+pub mod relayd;
+pub mod soak;
 
 pub use needs::needs;
 

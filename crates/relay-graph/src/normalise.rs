@@ -52,7 +52,7 @@ pub struct Placed {
 pub enum Jump {
     /// The first unit of a connection after another: the timeline advanced by the time that passed.
     Reconnect,
-    /// The clock leapt, forwards or back, by more than 15 s against the time that passed.
+    /// The clock stepped back, or leapt by more than 15 s against the time that passed.
     Reset,
     /// Reordering was deeper than known: a presentation time was lifted to keep its decode time in order.
     Reordered,
@@ -72,6 +72,10 @@ impl Jump {
 /// A clock that differs from the time that passed by more than this has jumped. Bursts at the start of a connection
 /// (a server's GOP cache) run ahead by seconds, which this must let through: 10 s GOPs are common.
 const JUMP: Duration = Duration::from_secs(15);
+/// A step back by more than this is no jitter. GStreamer's shared media step back to their start when a viewer joins.
+const STEP_BACK: Duration = Duration::from_millis(100);
+/// The same where pictures are reordered: 16 frames (see [`MAX_REORDER`]) at 15 a second.
+const REORDERED_STEP_BACK: Duration = Duration::from_millis(1_067);
 /// H.264 A.3.1: no level allows more than 16 frames of reordering.
 const MAX_REORDER: u8 = 16;
 
@@ -130,7 +134,8 @@ struct TrackTime {
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     offset: i64,
-    last_pts: i64,
+    /// Decode time where it is told, else presentation time.
+    last: i64,
     last_elapsed: i64,
 }
 
@@ -171,12 +176,16 @@ impl TrackTime {
             None if self.last_dts.is_none() => None,
             None => Some(Jump::Reconnect),
             Some(anchor) => {
-                let media = i128::from(raw.pts) - i128::from(anchor.last_pts);
+                let media = i128::from(raw.dts.unwrap_or(raw.pts)) - i128::from(anchor.last);
                 let passed = i128::from(elapsed) - i128::from(anchor.last_elapsed);
-                let limit = i128::from(self.timebase.ticks(JUMP));
+                let ticks = |duration| i128::from(self.timebase.ticks(duration));
+                // Reordered pictures step back by a few frames and forward again; nothing else does.
+                let reordered = raw.dts.is_none() && raw.reorder != Some(0);
+                let step_back = ticks(if reordered { REORDERED_STEP_BACK } else { STEP_BACK });
+                let follows = media >= -step_back && (media - passed).abs() <= ticks(JUMP);
                 anchor.last_elapsed = elapsed;
-                anchor.last_pts = raw.pts;
-                if (media - passed).abs() <= limit {
+                anchor.last = raw.dts.unwrap_or(raw.pts);
+                if follows {
                     return None;
                 }
                 Some(Jump::Reset)
@@ -187,7 +196,7 @@ impl TrackTime {
         self.reorder.clear();
         let offset =
             start.saturating_sub(raw.dts.unwrap_or(raw.pts)).saturating_add(self.reorder.head(raw, self.timebase));
-        self.anchor = Some(Anchor { offset, last_pts: raw.pts, last_elapsed: elapsed });
+        self.anchor = Some(Anchor { offset, last: raw.dts.unwrap_or(raw.pts), last_elapsed: elapsed });
         jump
     }
 
@@ -331,6 +340,27 @@ mod tests {
         assert_eq!((placed.jump, placed.dts.ticks()), (Some(Jump::Reset), FRAME));
         let placed = normaliser.place(raw(0, Some(0), start + Duration::from_millis(80)));
         assert_eq!((placed.jump, placed.dts.ticks()), (Some(Jump::Reset), 2 * FRAME));
+    }
+
+    #[test]
+    fn a_step_back_is_followed_at_once_and_jitter_is_smoothed() {
+        for (back_ms, reorder, jump) in [
+            (920, Some(0), Some(Jump::Reset)),
+            (50, Some(0), None),
+            (920, Some(2), None),
+            (1_200, Some(2), Some(Jump::Reset)),
+        ] {
+            let (mut normaliser, start) = (Normaliser::new(), origin());
+            let first = normaliser.place(raw(90_000, reorder, start));
+            let step = Timebase::VIDEO.ticks(Duration::from_millis(back_ms));
+            let second = normaliser.place(raw(90_000 - step, reorder, start + Duration::from_millis(40)));
+            assert_eq!(second.jump.filter(|jump| *jump != Jump::Reordered), jump, "{back_ms} ms back");
+            assert!(second.dts.ticks() > first.dts.ticks());
+            if jump.is_some() {
+                let third = normaliser.place(raw(90_000 - step + FRAME, reorder, start + Duration::from_millis(80)));
+                assert_eq!(third.pts.ticks() - second.pts.ticks(), FRAME, "the new clock is followed");
+            }
+        }
     }
 
     #[test]

@@ -336,7 +336,8 @@ impl Segmenter {
         let can_begin = packet.is_key() || !video;
         let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         let age = time.saturating_sub(open.zero.nanos());
-        let long = age >= nanos(self.policy.segment).saturating_sub(EARLY_KEY);
+        let early = if video { EARLY_KEY } else { 0 };
+        let long = age >= nanos(self.policy.segment).saturating_sub(early);
         let enough = open.due || long || open.samples >= SAMPLES_ENOUGH;
         if can_begin && age > 0 && enough {
             open.cut = Some(Cut { lane: open.lead, at: open.scanned, time: packet.pts.nanos() });

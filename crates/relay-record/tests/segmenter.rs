@@ -177,6 +177,19 @@ fn files_are_cut_at_key_frames() {
 }
 
 #[test]
+fn a_key_frame_that_comes_a_little_early_is_the_one() {
+    let camera = Camera::new();
+    let jittery = [camera.film(0, 1_960, 4_000), camera.film(1_980, 2_500, 2_000)].concat();
+    check(
+        "20 ms before its time",
+        2,
+        &jittery,
+        "[2 0:0..1000/25+1:0..1000/50 0:1000..1980/24+1:1000..1980/48 ] [2 0:1980..2500/13+1:1980..2500/26 ]",
+        &[],
+    );
+}
+
+#[test]
 fn a_file_begins_with_a_key_frame_and_the_tracks_that_speak() {
     let camera = Camera::new();
     let delta = |millis| camera.packet(Of::Delta, millis, 100, Flags::empty());

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead as _, Write as _},
     net::SocketAddr,
     num::NonZeroU32,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -137,7 +137,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Camera(args) => cameras(&args),
         Command::Verify { paths, search } => check(&paths, search),
-        Command::Floor { urls, out, seconds } => read_all(urls, out, seconds),
+        Command::Floor { urls, out, seconds } => read_all(urls, &out, seconds),
         Command::Clip { clip, out } => {
             let made = clip.make()?;
             println!("{} frames, {} bit/s", made.frames(), made.bitrate_bps());
@@ -215,10 +215,10 @@ fn check(paths: &[PathBuf], search: bool) -> anyhow::Result<()> {
     if whole { Ok(()) } else { bail!("frames are missing, twice or out of order") }
 }
 
-fn read_all(urls: Vec<String>, out: PathBuf, seconds: Option<u64>) -> anyhow::Result<()> {
+fn read_all(urls: Vec<String>, out: &Path, seconds: Option<u64>) -> anyhow::Result<()> {
     /// As good as for ever.
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    std::fs::create_dir_all(&out)?;
+    std::fs::create_dir_all(out)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let dumps = runtime.block_on(async {
         let end = Instant::now() + seconds.map_or(YEAR, Duration::from_secs);

@@ -32,8 +32,9 @@ impl Secrets {
 /// 2: debug of all, more: all).
 pub(crate) fn init(verbosity: u8, secrets: Secrets) {
     let directives = match verbosity {
-        0 => "info",
-        1 => "info,relayd=debug,relay_graph=debug,relay_nodes=debug,relay_record=debug,relay_rtp=debug",
+        // retina tells of each late UDP packet at info, and dumps session descriptions at warn.
+        0 => "info,retina=error",
+        1 => "info,retina=error,relayd=debug,relay_graph=debug,relay_nodes=debug,relay_record=debug,relay_rtp=debug",
         2 => "debug",
         _ => "trace",
     };

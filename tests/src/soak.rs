@@ -1,0 +1,99 @@
+//! The long runs. Each has a scale, returns a report, and names every promise that it saw broken.
+
+pub mod cameras;
+pub mod churn;
+pub mod kill;
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// What a run saw.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// A Markdown table.
+    pub table: String,
+    /// Figures, one a line.
+    pub figures: Vec<String>,
+    /// Promises broken.
+    pub broken: Vec<String>,
+}
+
+impl Report {
+    /// Notes a promise, kept or broken.
+    fn promise(&mut self, is_kept: bool, what: String) {
+        if is_kept {
+            self.figures.push(format!("kept: {what}"));
+        } else {
+            self.broken.push(what);
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.table)?;
+        for line in &self.figures {
+            writeln!(f, "{line}")?;
+        }
+        for line in &self.broken {
+            writeln!(f, "BROKEN: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A folder for one run, emptied before, removed after unless a promise was broken.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Where it lies.
+    pub path: PathBuf,
+    keep: bool,
+}
+
+impl Scratch {
+    /// A folder of this process's own.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn new(name: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("relay-{name}-{}", std::process::id()));
+        if path.exists() {
+            std::fs::remove_dir_all(&path)?;
+        }
+        std::fs::create_dir_all(&path)?;
+        Ok(Self { path, keep: false })
+    }
+
+    /// Keeps what a broken promise can be understood by.
+    pub fn keep(&mut self) {
+        self.keep = true;
+        println!("kept for a look: {}", self.path.display());
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What is left behind lies in the system's folder for such things.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The value below which `percent` of the values lie; `None` of none.
+fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(rank).copied()
+}
+
+#[test]
+fn percentiles_are_nearest_ranks() {
+    let values: Vec<f64> = (1..=20).map(f64::from).collect();
+    for (values, percent, wanted) in
+        [(&values[..], 95, Some(19.0)), (&values, 50, Some(10.0)), (&values[..1], 95, Some(1.0)), (&[], 95, None)]
+    {
+        assert_eq!(percentile(values, percent), wanted);
+    }
+}

@@ -1,0 +1,158 @@
+//! Sources that connect and disconnect without end: memory, descriptors and threads must stay where they were.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use relay_sim::{CameraConfig, CameraHandle, Event, Farm, FarmConfig};
+
+use super::{Report, Scratch, percentile};
+use crate::farm::{Picture, clip};
+use crate::relayd::{Relayd, Stream};
+
+/// How large a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Connects, all cameras together.
+    pub connects: u64,
+    /// Cameras at once.
+    pub cameras: usize,
+}
+
+/// Resident memory may grow by this share from the first tenth of the connects to the last.
+const GROWTH: f64 = 0.05;
+/// Descriptors and threads that come and go with what happens to be open at the moment of a look: a connection and a
+/// file for each camera.
+const LOOKS: usize = 9;
+/// A connection that isn't cut because it never came up would let the run last for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What relayd held at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Holding {
+    connects: u64,
+    resident_mib: f64,
+    descriptors: f64,
+    threads: f64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When it can't be run; what it sees go wrong is in the report.
+pub fn run(scale: &Scale) -> anyhow::Result<Report> {
+    let mut scratch = Scratch::new("soak-churn")?;
+    let picture = clip(Picture { gop_frames: 5, ..Picture::SMALL })?;
+    let cameras = (0..scale.cameras).map(|_| CameraConfig::new(picture.clone())).collect();
+    let farm = Farm::start(FarmConfig::local(cameras)).context("start the cameras")?;
+    let streams: Vec<_> = farm.cameras().iter().enumerate().map(stream).collect();
+    let relayd = Relayd::start(&scratch.path, &streams)?;
+    relayd.await_all_live(Duration::from_secs(20))?;
+
+    let mut holdings = Vec::new();
+    let mut churn = Churn::new(farm.cameras());
+    for tenth in 1..=10 {
+        churn.until(scale.connects * tenth / 10)?;
+        relayd.await_all_live(Duration::from_secs(30))?;
+        holdings.push(look(&relayd, churn.connects())?);
+    }
+    let live = relayd.metric_sum("relayd_source_connects_total")?;
+    relayd.stop()?;
+    let mut report = judge(&holdings);
+    report.figures.push(format!("{live} of the connections came as far as a key frame"));
+    if !report.broken.is_empty() {
+        scratch.keep();
+    }
+    Ok(report)
+}
+
+fn stream((index, camera): (usize, &CameraHandle)) -> Stream {
+    Stream {
+        name: format!("cam{index:03}"),
+        url: camera.url(),
+        source: "reconnect = { initial = \"20ms\", max = \"100ms\" }",
+        record: "segment = \"10s\"\nkeep = { bytes = \"1MiB\" }\nsync = \"none\"",
+    }
+}
+
+/// Cuts every connection soon after it came up.
+struct Churn<'a> {
+    cameras: &'a [CameraHandle],
+    /// When each camera was last cut, and how many connections it had had by then.
+    cut: Vec<(Instant, u64)>,
+}
+
+impl<'a> Churn<'a> {
+    fn new(cameras: &'a [CameraHandle]) -> Self {
+        Self { cameras, cut: vec![(Instant::now(), 0); cameras.len()] }
+    }
+
+    fn connects(&self) -> u64 {
+        self.cameras.iter().map(CameraHandle::requests).sum()
+    }
+
+    /// Goes on until the cameras have been connected to so often.
+    fn until(&mut self, connects: u64) -> anyhow::Result<()> {
+        while self.connects() < connects {
+            for (camera, (at, seen)) in self.cameras.iter().zip(&mut self.cut) {
+                let requests = camera.requests();
+                if requests > *seen && camera.viewers() > 0 {
+                    // Some are cut at once, some after a few groups of pictures.
+                    let age = Duration::from_millis(requests * 37 % 500);
+                    if at.elapsed() >= age {
+                        (*at, *seen) = (Instant::now(), requests);
+                        camera.happen(Event::Restart);
+                    }
+                } else if at.elapsed() > PATIENCE {
+                    bail!("{} was not connected to for {PATIENCE:?}", camera.open_url());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// Medians of a few looks.
+fn look(relayd: &Relayd, connects: u64) -> anyhow::Result<Holding> {
+    let (mut resident, mut descriptors, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..LOOKS {
+        resident.push(relayd.metric("process_resident_memory_bytes")? / f64::from(1 << 20));
+        descriptors.push(relayd.metric("process_open_fds")?);
+        threads.push(relayd.metric("process_threads")?);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let median = |values: &[f64]| percentile(values, 50).unwrap_or_default();
+    let (resident_mib, descriptors, threads) = (median(&resident), median(&descriptors), median(&threads));
+    Ok(Holding { connects, resident_mib, descriptors, threads })
+}
+
+fn judge(holdings: &[Holding]) -> Report {
+    let mut report = Report {
+        table: "| connects | resident MiB | descriptors | threads |\n|---|---|---|---|\n".into(),
+        ..Report::default()
+    };
+    for Holding { connects, resident_mib, descriptors, threads } in holdings {
+        report.table += &format!("| {connects} | {resident_mib:.1} | {descriptors} | {threads} |\n");
+    }
+    let (Some(first), Some(last)) = (holdings.first(), holdings.last()) else { return report };
+    let growth = last.resident_mib / first.resident_mib - 1.0;
+    let seen =
+        format!("memory grew by {:.1} % after the first tenth, promised {:.0} %", growth * 100.0, GROWTH * 100.0);
+    report.promise(growth <= GROWTH, seen);
+    let held = |holding: &Holding| holding.descriptors + holding.threads;
+    let seen = format!("descriptors and threads: {} at the first look, {} at the last", held(first), held(last));
+    report.promise(held(last) <= held(first) + 2.0, seen);
+    report
+}
+
+#[test]
+fn growth_and_leaks_are_seen() {
+    let holding = |resident_mib, descriptors| Holding { connects: 0, resident_mib, descriptors, threads: 4.0 };
+    for (first, last, broken) in [
+        (holding(50.0, 60.0), holding(52.0, 61.0), 0),
+        (holding(50.0, 60.0), holding(53.0, 60.0), 1),
+        (holding(50.0, 60.0), holding(60.0, 90.0), 2),
+    ] {
+        assert_eq!(judge(&[first, last]).broken.len(), broken, "{first:?} {last:?}");
+    }
+}

@@ -1,0 +1,167 @@
+//! relayd is killed at random moments: every file plays up to its last whole fragment, a kill costs at most one
+//! fragment, and the next start mends the tails.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use relay_sim::{CameraConfig, CameraHandle, Farm, FarmConfig};
+
+use super::{Report, Scratch, percentile};
+use crate::farm::{Picture, clip, utc_nanos};
+use crate::recordings::{Recorded, decode};
+use crate::relayd::{Relayd, Stream, segments};
+
+/// How large a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Kills.
+    pub kills: usize,
+    /// Cameras that are recorded meanwhile.
+    pub cameras: usize,
+    /// Where chance begins; printed with the report.
+    pub seed: u64,
+}
+
+/// Frames of a fragment: `fragment = "1s"` at 25 fps.
+const FRAGMENT_FRAMES: u64 = 25;
+/// Frames on their way into a fragment: one that is held back until the next tells its duration, and 200 ms of
+/// sending, assembling and writing on a busy machine.
+const FRAMES_ON_THEIR_WAY: u64 = 1 + 5;
+
+/// Runs it.
+///
+/// # Errors
+/// When it can't be run; what it sees go wrong is in the report.
+pub fn run(scale: &Scale) -> anyhow::Result<Report> {
+    let mut scratch = Scratch::new("soak-kill")?;
+    let picture = clip(Picture::SMALL)?;
+    let cameras = (0..scale.cameras).map(|_| CameraConfig::new(picture.clone())).collect();
+    let farm = Farm::start(FarmConfig::local(cameras)).context("start the cameras")?;
+    let streams = streams(&farm);
+    let mut chance = Chance(scale.seed);
+    let mut report = Report::default();
+    let mut losses = Vec::new();
+    for kill in 0..scale.kills {
+        let relayd = Relayd::start(&scratch.path, &streams).with_context(|| format!("start {kill}"))?;
+        relayd.await_all_live(Duration::from_secs(20))?;
+        // Past the first fragment, and then at any point of the cycle of fragments and key frames.
+        std::thread::sleep(Duration::from_millis(1_200 + chance.below(2_000)));
+        let killed = utc_nanos();
+        relayd.kill()?;
+        for (camera, stream) in farm.cameras().iter().zip(&streams) {
+            match examine(&scratch.path, camera, stream, killed) {
+                Ok(lost) => losses.push(lost as f64),
+                Err(error) => report.broken.push(format!("kill {kill}, {}: {error:#}", stream.name)),
+            }
+        }
+    }
+    let most = (FRAGMENT_FRAMES + FRAMES_ON_THEIR_WAY) as f64;
+    let worst = percentile(&losses, 100).unwrap_or(f64::INFINITY);
+    report.table = format!(
+        "| kills | recordings | frames lost, median | p95 | worst | a fragment |\n|---|---|---|---|---|---|\n\
+         | {} | {} | {} | {} | {worst} | {FRAGMENT_FRAMES} |\n",
+        scale.kills,
+        losses.len(),
+        percentile(&losses, 50).unwrap_or_default(),
+        percentile(&losses, 95).unwrap_or_default(),
+    );
+    report.figures.push(format!("seed {}", scale.seed));
+    report.promise(worst <= most, format!("a kill costs {worst} frames at worst, promised {most}"));
+    mended(&scratch.path, &streams, &mut report)?;
+    if !report.broken.is_empty() {
+        scratch.keep();
+    }
+    Ok(report)
+}
+
+fn streams(farm: &Farm) -> Vec<Stream> {
+    let stream = |(index, camera): (usize, &CameraHandle)| Stream {
+        name: format!("cam{index:03}"),
+        url: camera.url(),
+        source: "",
+        record: "fragment = \"1s\"",
+    };
+    farm.cameras().iter().enumerate().map(stream).collect()
+}
+
+/// Looks at what a kill left of a stream, and says how many frames of the session it cost.
+fn examine(dir: &Path, camera: &CameraHandle, stream: &Stream, killed: i64) -> anyhow::Result<u64> {
+    let sessions = camera.sent();
+    let session = sessions.last().context("the camera was never watched")?;
+    let decodable = session.frames.iter().skip_while(|frame| !frame.key);
+    let sent: Vec<u64> = decodable.filter(|frame| frame.utc_nanos <= killed).map(|frame| frame.counter).collect();
+    let (Some(first), Some(last)) = (sent.first(), sent.last()) else { bail!("no key frame was sent") };
+
+    let file = segments(dir, &stream.name)?.pop().context("no file")?;
+    let recorded = Recorded::of(&file)?;
+    if let Some(wrong) = recorded.wrong.first() {
+        bail!("{wrong}");
+    }
+    let (_, end) = recorded.range().context("no frame")?;
+    if end < *first {
+        bail!("nothing of frames {first} to {last} was recorded");
+    }
+    // An independent reader, on the torn file as it is.
+    let seen = count_packets(&file)?;
+    if seen < recorded.frames.len() as u64 {
+        bail!("ffprobe sees {seen} frames of {} in {}", recorded.frames.len(), file.display());
+    }
+    Ok(last.saturating_sub(end))
+}
+
+/// One more start mends the last tails; then every file must be whole, and decode to its last frame.
+fn mended(dir: &Path, streams: &[Stream], report: &mut Report) -> anyhow::Result<()> {
+    let torn: Vec<_> = streams.iter().map(|stream| Recorded::read(dir, &stream.name)).collect::<Result<_, _>>()?;
+    let relayd = Relayd::start(dir, streams)?;
+    relayd.await_all_live(Duration::from_secs(20))?;
+    relayd.stop()?;
+    let mut files = 0;
+    for (stream, torn) in streams.iter().zip(torn) {
+        let whole = Recorded::read(dir, &stream.name)?;
+        report.broken.extend(whole.wrong.iter().map(|wrong| format!("{}: {wrong}", stream.name)));
+        let kept = torn.frames.iter().filter(|frame| whole.contains(frame.counter)).count();
+        if kept < torn.frames.len() {
+            report.broken.push(format!("{}: mending lost {} frames", stream.name, torn.frames.len() - kept));
+        }
+        for file in &whole.files {
+            files += 1;
+            if relay_mp4::finished_moov_offset(&head(file)?).is_none() {
+                report.broken.push(format!("{} was never finished", file.display()));
+            }
+            if let Err(error) = decode(file) {
+                report.broken.push(format!("{error:#}"));
+            }
+        }
+    }
+    report.figures.push(format!("{files} files mended or finished, every frame decoded by ffmpeg -xerror"));
+    Ok(())
+}
+
+fn head(file: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(relay_mp4::FINISHED_HEAD_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn count_packets(file: &Path) -> anyhow::Result<u64> {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "quiet", "-select_streams", "v:0", "-count_packets"]);
+    ffprobe.args(["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"]).arg(file);
+    let said = String::from_utf8_lossy(&ffprobe.output().context("start ffprobe")?.stdout).into_owned();
+    said.trim().trim_end_matches(',').parse().with_context(|| format!("ffprobe says {said:?}"))
+}
+
+/// Marsaglia's xorshift64: enough to pick moments by.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end.max(1)
+    }
+}

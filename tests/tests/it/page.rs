@@ -1,0 +1,66 @@
+//! The page, in a real browser: it tells what is going on, and plays a recording. Screenshots are kept in `artifacts/`.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use relay_tests::browser::Browser;
+use relay_tests::process::wait_for;
+use relay_tests::relayd::{Relayd, Stream, segments};
+use relay_tests::soak::Scratch;
+use relay_tests::{needs, root};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[test]
+fn the_page_shows_every_stream_and_plays_a_recording() {
+    if needs(&["chromium", "chromedriver"]) {
+        show_and_play().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+fn show_and_play() -> anyhow::Result<()> {
+    let scratch = Scratch::new("page")?;
+    let stream =
+        |name: &str, url: &str| Stream { name: name.into(), url: url.into(), source: "", record: "segment = \"2s\"" };
+    let good = stream("yard", "test://pattern?size=640x360&fps=25&bitrate=500k&gop=1s");
+    // Nobody listens on port 9 (discard): the page must say so in words.
+    let bad = stream("gate", "rtsp://viewer:s3cret@127.0.0.1:9/gate");
+    let relayd = Relayd::start(&scratch.path, &[good, bad])?;
+    wait_for("a finished segment", SOON, || segments(&scratch.path, "yard").ok().filter(|files| files.len() > 2))?;
+
+    let browser = Browser::start()?;
+    browser.open(&format!("http://{}/", relayd.address()))?;
+    browser.wait_until("document.getElementById('summary').textContent == '2 streams, 1 live'", SOON)?;
+    browser.wait_until("document.body.innerText.includes('refused')", SOON).context("the cause in plain words")?;
+    browser.run("document.querySelectorAll('details').forEach(details => details.open = true)")?;
+    browser.wait_until("document.querySelectorAll('.files button').length > 2", SOON)?;
+    let text = browser.run("return document.documentElement.outerHTML")?.to_string();
+    assert!(!text.contains("s3cret"), "a password is on the page");
+    let artifacts = root().join("artifacts");
+    browser.screenshot(&artifacts.join("page.png"))?;
+
+    // The oldest is finished, the newest still being written: both must play.
+    for (which, picture) in
+        [("length - 1", "playback-finished.png"), ("length - buttons.length", "playback-running.png")]
+    {
+        let click = format!(
+            "const buttons = document.querySelectorAll('.files button'); buttons[buttons.{which}].click();\
+             document.getElementById('video').muted = true;"
+        );
+        browser.run(&click)?;
+        browser.wait_until(
+            "document.getElementById('video').error || document.getElementById('video').currentTime > 0.5",
+            SOON,
+        )?;
+        let error =
+            browser.run("const error = document.getElementById('video').error; return error && error.message")?;
+        assert!(error.is_null(), "{which}: {error}");
+        let width = browser.run("return document.getElementById('video').videoWidth")?;
+        assert_eq!(width, 640, "{which}");
+        browser.screenshot(&artifacts.join(picture))?;
+        browser.run("document.getElementById('close').click()")?;
+    }
+    let complaints = browser.complaints()?;
+    assert!(complaints.is_empty(), "{complaints:?}");
+    relayd.stop()
+}

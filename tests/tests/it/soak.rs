@@ -1,0 +1,34 @@
+//! The soaks at small scale: the same code that `cargo xtask soak NAME` runs for hours, one at a time.
+
+use std::sync::{Mutex, PoisonError};
+
+use relay_tests::farm::Picture;
+use relay_tests::needs;
+use relay_tests::soak::{Report, cameras, churn, kill};
+
+/// The runs measure how soon something happens: two at once would measure each other.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn must_keep_its_promises(run: impl FnOnce() -> anyhow::Result<Report>) {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let report = run().unwrap_or_else(|error| panic!("{error:#}"));
+    println!("{report}");
+    assert!(report.broken.is_empty(), "\n{report}");
+}
+
+#[test]
+fn faulty_cameras_come_back_and_cost_the_others_nothing() {
+    must_keep_its_promises(|| cameras::run(&cameras::Scale { cameras: 20, rounds: 1, picture: Picture::SMALL }));
+}
+
+#[test]
+fn a_kill_costs_at_most_a_fragment() {
+    if needs(&["ffmpeg", "ffprobe"]) {
+        must_keep_its_promises(|| kill::run(&kill::Scale { kills: 5, cameras: 4, seed: 0x5eed }));
+    }
+}
+
+#[test]
+fn connects_and_disconnects_leave_nothing_behind() {
+    must_keep_its_promises(|| churn::run(&churn::Scale { connects: 1_000, cameras: 20 }));
+}
