@@ -94,7 +94,8 @@ pub async fn dump(url: &str, file: &Path, end: Instant) -> Result<Dump, FloorErr
     }
 }
 
-struct Client {
+/// A plain RTSP client.
+pub(crate) struct Client {
     url: String,
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -103,7 +104,7 @@ struct Client {
 }
 
 impl Client {
-    async fn connect(url: &str) -> Result<Self, FloorError> {
+    pub(crate) async fn connect(url: &str) -> Result<Self, FloorError> {
         let wrong = || FloorError::Url(url.to_owned());
         let address = url.strip_prefix("rtsp://").and_then(|rest| rest.split('/').next()).ok_or_else(wrong)?;
         if address.contains('@') {
@@ -114,7 +115,7 @@ impl Client {
         Ok(Self { url: url.to_owned(), stream, bytes: Vec::new(), requests: 0, session: String::new() })
     }
 
-    async fn handshake(&mut self) -> Result<(), FloorError> {
+    pub(crate) async fn handshake(&mut self) -> Result<(), FloorError> {
         let description = self.ask("DESCRIBE", "", "Accept: application/sdp\r\n").await?;
         let base = description.header("Content-Base").unwrap_or(&self.url).trim_end_matches('/').to_owned();
         let sdp = String::from_utf8_lossy(&description.body);
@@ -132,6 +133,18 @@ impl Client {
         Ok(())
     }
 
+    /// As [`handshake`](Self::handshake), with the sound on channels 2 and 3.
+    #[cfg(test)]
+    pub(crate) async fn handshake_all(&mut self) -> Result<(), FloorError> {
+        self.ask("DESCRIBE", "", "").await?;
+        for (track, channels) in [("trackID=0", "0-1"), ("trackID=1", "2-3")] {
+            let uri = format!("{}/{track}", self.url);
+            let headers = format!("Transport: RTP/AVP/TCP;unicast;interleaved={channels}\r\n");
+            self.ask("SETUP", &uri, &headers).await?;
+        }
+        self.ask("PLAY", "", "").await.map(drop)
+    }
+
     /// Sends a request, for the camera's URL if `uri` is empty.
     async fn send(&mut self, method: &str, uri: &str, headers: &str) -> Result<(), FloorError> {
         self.requests += 1;
@@ -140,10 +153,7 @@ impl Client {
         self.stream.write_all(text.as_bytes()).await.map_err(|error| FloorError::Io { url: self.url.clone(), error })
     }
 
-    async fn ask(&mut self, method: &'static str, uri: &str, headers: &str) -> Result<Message, FloorError> {
-        self.send(method, uri, headers).await?;
-        loop {
-            let failed = |error| FloorError::Io { url: self.url.clone(), error };
+XX = |error| FloorError::Io { url: self.url.clone(), error };
             match rtsp::next_item(&self.bytes).map_err(|error| failed(io::Error::other(error)))? {
                 Some((Item::Message(answer), length)) => {
                     self.bytes.drain(..length);

@@ -21,6 +21,9 @@ mod stage;
 mod truth;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub mod floor;
 pub mod verify;
 

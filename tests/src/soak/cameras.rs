@@ -90,7 +90,7 @@ fn farm(scale: &Scale) -> anyhow::Result<Farm> {
     let first = clip(scale.picture)?;
     let other = clip(scale.picture.resized())?;
     let camera = |index: usize| {
-        let mut config = CameraConfig::new(first.clone());
+        let mut config = CameraConfig::new(vec![first.clone()]);
         if Trouble::of(index) == Trouble::Resized {
             config.clips.push(other.clone());
         }
@@ -123,10 +123,10 @@ fn trouble_begins(cameras: &[CameraHandle], round: usize) {
             Trouble::Killed => camera.inject(Fault::Kill, None),
             Trouble::Frozen => camera.inject(Fault::Freeze, None),
             // From the first clip to the other and back.
-            Trouble::Resized => camera.happen(Event::Clip((round + 1) % 2)),
+            Trouble::Resized => camera.trigger(Event::Clip((round + 1) % 2)),
             Trouble::Refused => {
                 camera.set_auth(password("wrong"));
-                camera.happen(Event::Restart);
+                camera.trigger(Event::Restart);
             }
         }
     }

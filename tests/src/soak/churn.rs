@@ -42,7 +42,7 @@ struct Holding {
 pub fn run(scale: &Scale) -> anyhow::Result<Report> {
     let mut scratch = Scratch::new("soak-churn")?;
     let picture = clip(Picture { gop_frames: 5, ..Picture::SMALL })?;
-    let cameras = (0..scale.cameras).map(|_| CameraConfig::new(picture.clone())).collect();
+    let cameras = (0..scale.cameras).map(|_| CameraConfig::new(vec![picture.clone()])).collect();
     let farm = Farm::start(FarmConfig::local(cameras)).context("start the cameras")?;
     let streams: Vec<_> = farm.cameras().iter().enumerate().map(stream).collect();
     let relayd = Relayd::start(&scratch.path, &streams)?;
@@ -100,7 +100,7 @@ impl<'a> Churn<'a> {
                     let age = Duration::from_millis(requests * 37 % 500);
                     if at.elapsed() >= age {
                         (*at, *seen) = (Instant::now(), requests);
-                        camera.happen(Event::Restart);
+                        camera.trigger(Event::Restart);
                     }
                 } else if at.elapsed() > PATIENCE {
                     bail!("{} was not connected to for {PATIENCE:?}", camera.open_url());

@@ -37,7 +37,7 @@ const FRAMES_ON_THEIR_WAY: u64 = 1 + 5;
 pub fn run(scale: &Scale) -> anyhow::Result<Report> {
     let mut scratch = Scratch::new("soak-kill")?;
     let picture = clip(Picture::SMALL)?;
-    let cameras = (0..scale.cameras).map(|_| CameraConfig::new(picture.clone())).collect();
+    let cameras = (0..scale.cameras).map(|_| CameraConfig::new(vec![picture.clone()])).collect();
     let farm = Farm::start(FarmConfig::local(cameras)).context("start the cameras")?;
     let streams = streams(&farm);
     let mut chance = Chance(scale.seed);

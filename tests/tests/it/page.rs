@@ -40,11 +40,9 @@ fn show_and_play() -> anyhow::Result<()> {
     browser.screenshot(&artifacts.join("page.png"))?;
 
     // The oldest is finished, the newest still being written: both must play.
-    for (which, picture) in
-        [("length - 1", "playback-finished.png"), ("length - buttons.length", "playback-running.png")]
-    {
+    for (which, picture) in [(-1, "playback-finished.png"), (0, "playback-running.png")] {
         let click = format!(
-            "const buttons = document.querySelectorAll('.files button'); buttons[buttons.{which}].click();\
+            "[...document.querySelectorAll('.files button')].at({which}).click();\
              document.getElementById('video').muted = true;"
         );
         browser.run(&click)?;
