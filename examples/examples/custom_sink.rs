@@ -25,7 +25,11 @@ impl Sink for PrintKeyFrames {
             for packet in batch.drain(..) {
                 if packet.is_key() {
                     let late = ctx.clock.now().saturating_duration_since(packet.arrival);
-                    println!("key frame at {:?}: {} bytes, {late:?} after it arrived", packet.pts, packet.payload.len());
+                    println!(
+                        "key frame at {:?}: {} bytes, {late:?} after it arrived",
+                        packet.pts,
+                        packet.payload.len()
+                    );
                 }
                 ctx.monitor.delivered(1, packet.payload.len() as u64);
             }

@@ -153,22 +153,30 @@ impl Client {
         self.stream.write_all(text.as_bytes()).await.map_err(|error| FloorError::Io { url: self.url.clone(), error })
     }
 
-XX = |error| FloorError::Io { url: self.url.clone(), error };
-            match rtsp::next_item(&self.bytes).map_err(|error| failed(io::Error::other(error)))? {
-                Some((Item::Message(answer), length)) => {
-                    self.bytes.drain(..length);
-                    // A response's first line has the version first, then the code.
-                    if answer.uri != "200" {
-                        return Err(FloorError::Status { url: self.url.clone(), method, status: answer.uri });
-                    }
-                    return Ok(answer);
+    pub(crate) async fn ask(&mut self, method: &'static str, uri: &str, headers: &str) -> Result<Message, FloorError> {
+        self.send(method, uri, headers).await?;
+        loop {
+            if let (Item::Message(answer), _) = self.next().await? {
+                // A response's first line has the version first, then the code.
+                if answer.uri != "200" {
+                    return Err(FloorError::Status { url: self.url.clone(), method, status: answer.uri });
                 }
-                Some((Item::Data { .. }, length)) => drop(self.bytes.drain(..length)),
-                None => {
-                    if self.stream.read_buf(&mut self.bytes).await.map_err(failed)? == 0 {
-                        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                }
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The next message or interleaved packet, with its bytes.
+    pub(crate) async fn next(&mut self) -> Result<(Item, Vec<u8>), FloorError> {
+        loop {
+            let failed = |error| FloorError::Io { url: self.url.clone(), error };
+            if let Some((item, length)) =
+                rtsp::next_item(&self.bytes).map_err(|error| failed(io::Error::other(error)))?
+            {
+                return Ok((item, self.bytes.drain(..length).collect()));
+            }
+            if self.stream.read_buf(&mut self.bytes).await.map_err(failed)? == 0 {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }

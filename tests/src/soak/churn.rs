@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use relay_sim::{CameraConfig, CameraHandle, Event, Farm, FarmConfig};
+use serde_json::Value;
 
 use super::{Report, Scratch, percentile};
 use crate::farm::{Picture, clip};
+use crate::process::wait_for;
 use crate::relayd::{Relayd, Stream};
 
 /// How large a run is.
@@ -20,11 +22,13 @@ pub struct Scale {
 
 /// Resident memory may grow by this share from the first tenth of the connects to the last.
 const GROWTH: f64 = 0.05;
-/// Descriptors and threads that come and go with what happens to be open at the moment of a look: a connection and a
-/// file for each camera.
+/// A look is the median of so many: a file that is just being closed, a thread that just ends, are no leaks.
 const LOOKS: usize = 9;
 /// A connection that isn't cut because it never came up would let the run last for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A camera cuts at its next frame, 40 ms later at most: whoever watches after this has come anew.
+const AFTER_A_CUT: Duration = Duration::from_millis(60);
 
 /// What relayd held at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +57,7 @@ pub fn run(scale: &Scale) -> anyhow::Result<Report> {
     for tenth in 1..=10 {
         churn.until(scale.connects * tenth / 10)?;
         relayd.await_all_live(Duration::from_secs(30))?;
+        await_recorders(&relayd)?;
         holdings.push(look(&relayd, churn.connects())?);
     }
     let live = relayd.metric_sum("relayd_source_connects_total")?;
@@ -76,40 +81,65 @@ fn stream((index, camera): (usize, &CameraHandle)) -> Stream {
 
 /// Cuts every connection soon after it came up.
 struct Churn<'a> {
-    cameras: &'a [CameraHandle],
-    /// When each camera was last cut, and how many connections it had had by then.
-    cut: Vec<(Instant, u64)>,
+    cameras: Vec<Victim<'a>>,
+}
+
+struct Victim<'a> {
+    camera: &'a CameraHandle,
+    cuts: u64,
+    is_up: bool,
+    /// When it came up or went down.
+    since: Instant,
 }
 
 impl<'a> Churn<'a> {
     fn new(cameras: &'a [CameraHandle]) -> Self {
-        Self { cameras, cut: vec![(Instant::now(), 0); cameras.len()] }
+        let victim = |camera| Victim { camera, cuts: 0, is_up: false, since: Instant::now() };
+        Self { cameras: cameras.iter().map(victim).collect() }
     }
 
     fn connects(&self) -> u64 {
-        self.cameras.iter().map(CameraHandle::requests).sum()
+        self.cameras.iter().map(|victim| victim.cuts).sum()
     }
 
-    /// Goes on until the cameras have been connected to so often.
+    /// Goes on until so many connections were cut.
     fn until(&mut self, connects: u64) -> anyhow::Result<()> {
         while self.connects() < connects {
-            for (camera, (at, seen)) in self.cameras.iter().zip(&mut self.cut) {
-                let requests = camera.requests();
-                if requests > *seen && camera.viewers() > 0 {
-                    // Some are cut at once, some after a few groups of pictures.
-                    let age = Duration::from_millis(requests * 37 % 500);
-                    if at.elapsed() >= age {
-                        (*at, *seen) = (Instant::now(), requests);
-                        camera.trigger(Event::Restart);
-                    }
-                } else if at.elapsed() > PATIENCE {
-                    bail!("{} was not connected to for {PATIENCE:?}", camera.open_url());
-                }
+            for victim in &mut self.cameras {
+                victim.look()?;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
+}
+
+impl Victim<'_> {
+    fn look(&mut self) -> anyhow::Result<()> {
+        let age = self.since.elapsed();
+        if !self.is_up && age > AFTER_A_CUT && self.camera.viewers() > 0 {
+            (self.is_up, self.since) = (true, Instant::now());
+            return Ok(());
+        }
+        // Some are cut before their first key frame, some after a few groups of pictures.
+        if self.is_up && age >= Duration::from_millis(self.cuts * 37 % 500) {
+            self.camera.trigger(Event::Restart);
+            (self.is_up, self.since, self.cuts) = (false, Instant::now(), self.cuts + 1);
+        } else if age > PATIENCE {
+            bail!("{} was not connected to for {PATIENCE:?}", self.camera.open_url());
+        }
+        Ok(())
+    }
+}
+
+/// Waits until every recorder has written to its file, so that its descriptor is counted from the first look on.
+fn await_recorders(relayd: &Relayd) -> anyhow::Result<()> {
+    let has_written = |stream: &Value| {
+        let mut sinks = stream["sinks"].as_array().into_iter().flatten();
+        sinks.all(|sink| sink["packets_out"].as_u64().is_some_and(|packets| packets > 0))
+    };
+    let all = || relayd.streams().is_ok_and(|streams| streams.iter().all(has_written)).then_some(());
+    wait_for("every recorder has written", Duration::from_secs(30), all)
 }
 
 /// Medians of a few looks.
