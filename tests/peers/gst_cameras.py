@@ -24,7 +24,8 @@ SOUND = "audiotestsrc is-live=true wave=ticks ! audioconvert ! audioresample"
 MOUNTS = {
     "/baseline": f"{PICTURE} ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=300 key-int-max=25 "
     f"! video/x-h264,profile=constrained-baseline ! {H264} "
-    f"{SOUND} ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1",
+    f"{SOUND} ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 "
+    "min-ptime=20000000 max-ptime=20000000",
     "/b-frames": f"{PICTURE} ! x264enc speed-preset=veryfast bframes=2 b-adapt=false rc-lookahead=5 bitrate=300 "
     f"key-int-max=25 ! video/x-h264,profile=main ! {H264} "
     f"{SOUND} ! audio/x-raw,rate=48000,channels=2 ! avenc_aac ! rtpmp4gpay name=pay1 pt=97",

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use relay_ring::Ring;
 use tokio::{runtime::Handle, task::JoinHandle};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     Clock, Output, Plan, Shutdown, SinkContext, SinkMonitor, SourceContext, SourceMonitor, StreamSnapshot, StreamSpec,
@@ -76,7 +76,6 @@ impl Pipeline {
         }
         let unfinished = self.streams.iter().map(Stream::snapshot).flat_map(|stream| stream.sinks);
         let lost = unfinished.map(|sink| sink.packets_buffered).sum();
-        info!(aborted = aborted.len(), lost, "stopped");
         StopReport { aborted, packets_lost: lost }
     }
 

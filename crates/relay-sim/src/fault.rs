@@ -78,7 +78,7 @@ pub struct Step {
     pub trouble: Trouble,
 }
 
-/// `CAMERA:NAME[=VALUE]@START[+DURATION]`, such as `3:kill@5s+10s`, `all:loss=2.5@0s`, `0:clip=1@20s`.
+/// `CAMERA:NAME[=VALUE][@START][+DURATION]`, such as `3:kill@5s+10s`, `all:loss=2.5@0s`, `0:clip=1@20s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScriptLine {
     /// The camera, `None` for all.
@@ -89,7 +89,7 @@ pub struct ScriptLine {
 
 /// A script line that does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{line}`: {what}; write CAMERA:NAME[=VALUE]@START[+DURATION], such as 3:kill@5s+10s")]
+#[error("`{line}`: {what}; write CAMERA:NAME[=VALUE][@START][+DURATION], such as 3:kill@5s+10s")]
 pub struct ScriptError {
     line: String,
     what: &'static str,
@@ -109,10 +109,13 @@ fn parse(line: &str) -> Result<ScriptLine, &'static str> {
         "all" => None,
         number => Some(number.trim_start_matches("cam").parse().map_err(|_| "not a camera's number nor `all`")?),
     };
-    let (what, when) = rest.split_once('@').unwrap_or((rest, "0s"));
-    let (at, lasts) = match when.split_once('+') {
-        Some((at, lasts)) => (duration(at)?, Some(duration(lasts)?)),
-        None => (duration(when)?, None),
+    let (before, lasts) = match rest.split_once('+') {
+        Some((before, lasts)) => (before, Some(duration(lasts)?)),
+        None => (rest, None),
+    };
+    let (what, at) = match before.split_once('@') {
+        Some((what, at)) => (what, duration(at)?),
+        None => (before, Duration::ZERO),
     };
     let (name, value) = what.split_once('=').map_or((what, None), |(name, value)| (name, Some(value)));
     let trouble = match event(name, value)? {
@@ -251,6 +254,7 @@ mod tests {
         let rows = [
             ("3:kill@5s+10s", line(Some(3), 5_000, Trouble::Fault(Fault::Kill, some(10)))),
             ("cam0:freeze", line(Some(0), 0, Trouble::Fault(Fault::Freeze, None))),
+            ("0:freeze+2s", line(Some(0), 0, Trouble::Fault(Fault::Freeze, some(2)))),
             ("all:loss=2.5%@250ms", line(None, 250, Trouble::Fault(Fault::Loss(25), None))),
             ("1:answer=401@1m+3s", line(Some(1), 60_000, Trouble::Fault(Fault::Answer(401), some(3)))),
             ("1:clip=2@9s", line(Some(1), 9_000, Trouble::Event(Event::Clip(2)))),

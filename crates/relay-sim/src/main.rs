@@ -27,7 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs RTSP cameras until killed; prints `ready URL` for each. Reads fault lines from its standard input too.
+    /// Runs RTSP cameras until killed; prints `ready URL` for each. Fault lines on its standard
+    /// input happen at once.
     Camera(CameraArgs),
     /// Reads the frame counters back from recordings (folders stand for the .mp4 files in them).
     Verify {
@@ -85,7 +86,7 @@ struct CameraArgs {
     /// Ask for the password in the clear rather than by digest.
     #[arg(long)]
     basic: bool,
-    /// What goes wrong and when: `CAMERA:NAME[=VALUE]@START[+DURATION]`, such as `3:kill@5s+10s` or `all:freeze@9s`.
+    /// What goes wrong and when: `CAMERA:NAME[=VALUE][@START][+DURATION]`, such as `3:kill@5s+10s` or `all:freeze@9s`.
     #[arg(long = "fault", value_name = "LINE")]
     faults: Vec<ScriptLine>,
 }

@@ -26,6 +26,8 @@ pub struct Scale {
 
 /// Frames of a fragment: `fragment = "1s"` at 25 fps.
 const FRAGMENT_FRAMES: u64 = 25;
+/// Frames before the first file is begun: the recorder waits for other tracks for up to 2 s, and for a fragment's end.
+const FIRST_FRAMES: u64 = 50 + FRAGMENT_FRAMES;
 /// Frames on their way into a fragment: one that is held back until the next tells its duration, and 200 ms of
 /// sending, assembling and writing on a busy machine.
 const FRAMES_ON_THEIR_WAY: u64 = 1 + 5;
@@ -52,28 +54,29 @@ pub fn run(scale: &Scale) -> anyhow::Result<Report> {
         relayd.kill()?;
         for (camera, stream) in farm.cameras().iter().zip(&streams) {
             match examine(&scratch.path, camera, stream, killed) {
-                Ok(lost) => losses.push(lost as f64),
+                Ok(loss) => losses.push(loss),
                 Err(error) => report.broken.push(format!("kill {kill}, {}: {error:#}", stream.name)),
             }
         }
     }
-    let most = (FRAGMENT_FRAMES + FRAMES_ON_THEIR_WAY) as f64;
-    let worst = percentile(&losses, 100).unwrap_or(f64::INFINITY);
-    report.table = format!(
-        "| kills | recordings | frames lost, median | p95 | worst | a fragment |\n|---|---|---|---|---|---|\n\
-         | {} | {} | {} | {} | {worst} | {FRAGMENT_FRAMES} |\n",
-        scale.kills,
-        losses.len(),
-        percentile(&losses, 50).unwrap_or_default(),
-        percentile(&losses, 95).unwrap_or_default(),
-    );
-    report.figures.push(format!("seed {}", scale.seed));
-    report.promise(worst <= most, format!("a kill costs {worst} frames at worst, promised {most}"));
+    report.table =
+        "| killed | recordings | frames lost, median | p95 | worst | a fragment |\n|---|---|---|---|---|---|\n".into();
+    tell(&mut report, "in a file", &losses, true, FRAGMENT_FRAMES + FRAMES_ON_THEIR_WAY);
+    tell(&mut report, "before the first file", &losses, false, FIRST_FRAMES + FRAMES_ON_THEIR_WAY);
+    report.figures.push(format!("{} kills, seed {}", scale.kills, scale.seed));
     mended(&scratch.path, &streams, &mut report)?;
     if !report.broken.is_empty() {
         scratch.keep();
     }
     Ok(report)
+}
+
+fn tell(report: &mut Report, when: &str, losses: &[Loss], begun: bool, most: u64) {
+    let frames: Vec<_> = losses.iter().filter(|loss| loss.begun == begun).map(|loss| loss.frames).collect();
+    let Some(worst) = percentile(&frames, 100) else { return };
+    let [median, p95] = [50, 95].map(|percent| percentile(&frames, percent).unwrap_or(worst));
+    report.table += &format!("| {when} | {} | {median} | {p95} | {worst} | {FRAGMENT_FRAMES} |\n", frames.len());
+    report.promise(worst <= most as f64, format!("a kill {when} costs {worst} frames at worst, promised {most}"));
 }
 
 fn streams(farm: &Farm) -> Vec<Stream> {
@@ -86,8 +89,16 @@ fn streams(farm: &Farm) -> Vec<Stream> {
     farm.cameras().iter().enumerate().map(stream).collect()
 }
 
+/// What a kill cost one stream.
+#[derive(Clone, Copy)]
+struct Loss {
+    frames: f64,
+    /// The session had a file by then.
+    begun: bool,
+}
+
 /// Looks at what a kill left of a stream, and says how many frames of the session it cost.
-fn examine(dir: &Path, camera: &CameraHandle, stream: &Stream, killed: i64) -> anyhow::Result<u64> {
+fn examine(dir: &Path, camera: &CameraHandle, stream: &Stream, killed: i64) -> anyhow::Result<Loss> {
     let sessions = camera.sent();
     let session = sessions.last().context("the camera was never watched")?;
     let decodable = session.frames.iter().skip_while(|frame| !frame.key);
@@ -108,12 +119,11 @@ fn examine(dir: &Path, camera: &CameraHandle, stream: &Stream, killed: i64) -> a
         recorded_to = recorded.range().map(|(_, end)| end);
     }
     // The file may be an earlier session's: then nothing of this one was recorded yet.
-    println!(
-        "DBG {first} {last} {recorded_to:?} lost {}",
-        last + 1 - recorded_to.map_or(*first, |end| (end + 1).max(*first))
-    );
-    let next = recorded_to.map_or(*first, |end| (end + 1).max(*first));
-    Ok((last + 1).saturating_sub(next))
+    let (begun, next) = match recorded_to {
+        Some(end) if end >= *first => (true, end + 1),
+        _ => (false, *first),
+    };
+    Ok(Loss { frames: (last + 1).saturating_sub(next) as f64, begun })
 }
 
 /// One more start mends the last tails; then every file must be whole, and decode to its last frame.

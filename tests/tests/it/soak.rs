@@ -24,7 +24,7 @@ fn faulty_cameras_come_back_and_cost_the_others_nothing() {
 #[test]
 fn a_kill_costs_at_most_a_fragment() {
     if needs(&["ffmpeg", "ffprobe"]) {
-        must_keep_its_promises(|| kill::run(&kill::Scale { kills: 12, cameras: 4, seed: 0x5eed }));
+        must_keep_its_promises(|| kill::run(&kill::Scale { kills: 6, cameras: 4, seed: 0x5eed }));
     }
 }
 
