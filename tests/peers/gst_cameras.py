@@ -43,7 +43,8 @@ def main():
     for path, pipeline in MOUNTS.items():
         factory = GstRtspServer.RTSPMediaFactory.new()
         factory.set_launch(f"( {pipeline} )")
-        factory.set_shared(True)
+        # An encoder for each client: two that come to a shared one at once may find it half set up.
+        factory.set_shared(False)
         server.get_mount_points().add_factory(path, factory)
     if server.attach(None) == 0:
         sys.exit("the port is taken")

@@ -16,6 +16,7 @@ pub struct Pipeline {
     streams: Arc<[Stream]>,
     tasks: Vec<Task>,
     shutdown: Shutdown,
+    clock: Clock,
 }
 
 /// A stream's ring and monitors, for reading.
@@ -47,7 +48,7 @@ impl Pipeline {
         let mut tasks = Vec::new();
         let streams = plan.into_streams().into_iter().zip(runtimes.iter().cycle());
         let streams = streams.map(|(spec, runtime)| start_stream(spec, clock, &shutdown, runtime, &mut tasks));
-        Self { streams: streams.collect(), tasks, shutdown }
+        Self { streams: streams.collect(), tasks, shutdown, clock: clock.clone() }
     }
 
     /// A handle for reading, which outlives nothing and keeps nothing running.
@@ -65,10 +66,10 @@ impl Pipeline {
     pub async fn stop(mut self, deadline: Duration) -> StopReport {
         self.shutdown.cancel();
         let tasks = std::mem::take(&mut self.tasks);
-        let end = tokio::time::Instant::now() + deadline;
+        let end = self.clock.now() + deadline;
         let mut aborted = Vec::new();
         for mut task in tasks {
-            if tokio::time::timeout_at(end, &mut task.handle).await.is_err() {
+            if tokio::time::timeout_at(end.into(), &mut task.handle).await.is_err() {
                 task.handle.abort();
                 warn!(node = task.node, "did not stop within {deadline:?} and was aborted");
                 aborted.push(task.node);

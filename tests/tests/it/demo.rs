@@ -88,11 +88,12 @@ fn only_recording(dir: &Path) -> Option<PathBuf> {
 
 /// What a page would fetch from other hosts. The name of SVG's namespace looks like an address and is none.
 fn external(page: &str) -> Vec<String> {
-    let ends = |c: char| c.is_whitespace() || "\"'`<>()".contains(c);
-    let words = page.split(ends).filter(|word| word.contains("//") && !word.starts_with("//"));
-    let urls = words.filter(|word| word.contains("://") && *word != "http://www.w3.org/2000/svg");
-    let quoted = ["\"//", "'//", "(//", "=//"].into_iter().filter(|start| page.contains(start));
-    urls.chain(quoted).map(str::to_owned).collect()
+    let words = page.split(|c: char| c.is_whitespace() || "\"'`<>()".contains(c));
+    let schemes = ["http://", "https://", "ws://", "wss://"];
+    let is_url = |word: &&str| schemes.iter().any(|scheme| word.contains(scheme));
+    let urls = words.filter(is_url).filter(|word| *word != "http://www.w3.org/2000/svg");
+    let without_scheme = ["\"//", "'//", "(//", "=//"].into_iter().filter(|start| page.contains(start));
+    urls.chain(without_scheme).map(str::to_owned).collect()
 }
 
 /// The counter drawn into each picture is the one stamped on the access unit that it was decoded from.
@@ -117,6 +118,7 @@ fn pictures_show_their_counters(recording: &Path) -> anyhow::Result<()> {
 fn external_addresses_are_seen() {
     for (page, wanted) in [
         ("<a href=\"/api/v1/streams\"> // a comment", 0),
+        ("placeholder=\"rtsp://camera/1\"", 0),
         ("xmlns='http://www.w3.org/2000/svg'", 0),
         ("<script src=\"https://cdn.example/a.js\">", 1),
         ("<script src=\"//cdn.example/a.js\">", 1),

@@ -67,8 +67,10 @@ impl Probed {
     }
 
     /// The distances between neighbours, in their order of presentation, that are off the usual one by half of it.
+    /// What is shown after the last decode time doesn't count: a picture before it may be one that is yet to come.
     pub(crate) fn odd_steps(&self) -> Vec<i64> {
-        let steps: Vec<_> = self.pts.iter().zip(self.pts.iter().skip(1)).map(|(one, next)| next - one).collect();
+        let settled: Vec<_> = self.pts.iter().filter(|pts| Some(*pts) <= self.dts.last()).collect();
+        let steps: Vec<_> = settled.iter().zip(settled.iter().skip(1)).map(|(one, next)| *next - *one).collect();
         let mut sorted = steps.clone();
         sorted.sort_unstable();
         let Some(usual) = sorted.get(sorted.len() / 2) else { return Vec::new() };

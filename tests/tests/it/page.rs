@@ -21,16 +21,18 @@ fn the_page_shows_every_stream_and_plays_a_recording() {
 fn show_and_play() -> anyhow::Result<()> {
     let scratch = Scratch::new("page")?;
     let stream =
-        |name: &str, url: &str| Stream { name: name.into(), url: url.into(), source: "", record: "segment = \"2s\"" };
-    let good = stream("yard", "test://pattern?size=640x360&fps=25&bitrate=500k&gop=1s");
+        |name: &str, url: &str, record: &'static str| Stream { name: name.into(), url: url.into(), source: "", record };
+    let camera = "test://pattern?size=640x360&fps=25&bitrate=500k&gop=1s";
+    let running = stream("lawn", camera, "segment = \"1h\"");
+    let finished = stream("yard", camera, "segment = \"2s\"");
     // Nobody listens on port 9 (discard): the page must say so in words.
-    let bad = stream("gate", "rtsp://viewer:s3cret@127.0.0.1:9/gate");
-    let relayd = Relayd::start(&scratch.path, &[good, bad])?;
+    let bad = stream("gate", "rtsp://viewer:s3cret@127.0.0.1:9/gate", "segment = \"2s\"");
+    let relayd = Relayd::start(&scratch.path, &[running, finished, bad])?;
     wait_for("a finished segment", SOON, || segments(&scratch.path, "yard").ok().filter(|files| files.len() > 2))?;
 
     let browser = Browser::start()?;
     browser.open(&format!("http://{}/", relayd.address()))?;
-    browser.wait_until("document.getElementById('summary').textContent == '2 streams, 1 live'", SOON)?;
+    browser.wait_until("document.getElementById('summary').textContent == '3 streams, 2 live'", SOON)?;
     browser.wait_until("document.body.innerText.includes('refused')", SOON).context("the cause in plain words")?;
     browser.run("document.querySelectorAll('details').forEach(details => details.open = true)")?;
     browser.wait_until("document.querySelectorAll('.files button').length > 2", SOON)?;
@@ -39,7 +41,7 @@ fn show_and_play() -> anyhow::Result<()> {
     let artifacts = root().join("artifacts");
     browser.screenshot(&artifacts.join("page.png"))?;
 
-    // The oldest is finished, the newest still being written: both must play.
+    // The last listed is the oldest of short ones, finished; the first is still being written: both must play.
     for (which, picture) in [(-1, "playback-finished.png"), (0, "playback-running.png")] {
         let click = format!(
             "[...document.querySelectorAll('.files button')].at({which}).click();\

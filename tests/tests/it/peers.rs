@@ -65,11 +65,12 @@ fn record(cases: &[Case]) -> anyhow::Result<()> {
     for case in cases {
         await_frames(&scratch.path, case, FRAMES)?;
     }
+    let told = [relayd.get("/api/v1/streams")?, relayd.get("/metrics")?, relayd.last_words()].join("\n");
     relayd.stop()?;
     for case in cases {
         let files = segments(&scratch.path, case.name)?;
-        assert_eq!(files.len(), 1, "{}: nothing broke it: {files:?}", case.name);
-        let [video, sound] = look_at(&files[0], case)?;
+        assert_eq!(files.len(), 1, "{}: nothing broke it: {files:?}\n{told}", case.name);
+        let [video, sound] = look_at(&files[0], case).with_context(|| told.clone())?;
         assert!(video.dts.len() >= FRAMES, "{}: {} frames", case.name, video.dts.len());
         // A datagram may be lost, and its group of pictures with it.
         if case.transport == TCP {
@@ -175,7 +176,10 @@ fn look_at(path: &Path, case: &Case) -> anyhow::Result<[Probed; 2]> {
     let tracks: Result<[Probed; 2], _> = Probed::read(path)?.try_into();
     let [video, audio] = match tracks {
         Ok(tracks) => tracks,
-        Err(tracks) => bail!("{}: not two tracks: {tracks:?}", case.name),
+        Err(tracks) => {
+            let codecs: Vec<_> = tracks.into_iter().map(|track| track.codec).collect();
+            bail!("{}: not two tracks: {codecs:?}", case.name)
+        }
     };
     let seen = (video.codec.as_str(), audio.codec.as_str(), video.is_reordered, video.size);
     assert_eq!(seen, (case.video, case.audio, case.is_reordered, Some((320, 180))), "{}", case.name);

@@ -1,3 +1,5 @@
+//! Access units from NAL units of real encoders and of none.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -85,64 +85,25 @@ struct Listed {
 fn encode(media: Media, seconds: u32, dir: &Path) -> (Codec, Timebase, Vec<Listed>) {
     let picture = format!("testsrc2=size=320x240:rate=25:duration={seconds}");
     let tone = format!("sine=frequency=440:sample_rate=48000:duration={seconds}");
-    let (source, options): (&str, &[&str]) = match media {
-        Media::H264 => (
-            &picture,
-            &[
-                "-c:v",
-                "libx264",
-                "-preset",
-                "veryfast",
-                "-bf",
-                "0",
-                "-g",
-                "25",
-                "-sc_threshold",
-                "0",
-                "-pix_fmt",
-                "yuv420p",
-            ],
-        ),
-        Media::H264Reordered => (
-            &picture,
-            &[
-                "-c:v",
-                "libx264",
-                "-preset",
-                "veryfast",
-                "-bf",
-                "2",
-                "-g",
-                "25",
-                "-sc_threshold",
-                "0",
-                "-b_strategy",
-                "0",
-                "-pix_fmt",
-                "yuv420p",
-            ],
-        ),
+    let x264 = "-c:v libx264 -preset veryfast -g 25 -sc_threshold 0 -pix_fmt yuv420p";
+    let (source, options) = match media {
+        Media::H264 => (&picture, format!("{x264} -bf 0")),
+        Media::H264Reordered => (&picture, format!("{x264} -bf 2 -b_strategy 0")),
         Media::H265 => (
             &picture,
-            &[
-                "-c:v",
-                "libx265",
-                "-preset",
-                "ultrafast",
-                "-x265-params",
-                "keyint=25:min-keyint=25:bframes=2:open-gop=0:log-level=error",
-                "-pix_fmt",
-                "yuv420p",
-            ],
+            "-c:v libx265 -preset ultrafast -pix_fmt yuv420p \
+             -x265-params keyint=25:min-keyint=25:bframes=2:open-gop=0:log-level=error"
+                .to_owned(),
         ),
-        Media::Aac => (&tone, &["-c:a", "aac", "-ac", "2"]),
-        Media::Opus => (&tone, &["-c:a", "libopus", "-ac", "2"]),
+        Media::Aac => (&tone, "-c:a aac -ac 2".to_owned()),
+        Media::Opus => (&tone, "-c:a libopus -ac 2".to_owned()),
         Media::Pcma | Media::Pcmu => return companded(media, seconds),
     };
+    let options: Vec<&str> = options.split_whitespace().collect();
     let file = dir.join("clip.mp4");
     let file = file.to_str().expect("temporary paths are UTF-8");
     let input = ["-v", "error", "-y", "-f", "lavfi", "-i", source];
-    run("ffmpeg", &[&input[..], options, &["-video_track_timescale", "90000", file]].concat());
+    run("ffmpeg", &[&input[..], &options, &["-video_track_timescale", "90000", file]].concat());
     let entries = ["-v", "error", "-show_entries", "packet=pts,dts,size,flags", "-of", "csv=p=0", file];
     let table = String::from_utf8(run("ffprobe", &entries).stdout).expect("ffprobe prints text");
     let media_bytes = run("ffmpeg", &["-v", "error", "-i", file, "-map", "0", "-c", "copy", "-f", "data", "-"]).stdout;

@@ -15,111 +15,111 @@ fn mistakes(text: &str) -> Vec<String> {
     }
 }
 
+/// A file, and all that is to be said of it.
+const MISTAKES: &[(&str, &[&str])] = &[
+    ("", &[]),
+    ("[streams.a]\nsource = \"test://pattern\"\nwebrtc = false\n", &[]),
+    (
+        "[streams.a]\nsorce = \"test://pattern\"\n",
+        &[
+            "f:1:10: [streams.a] needs source = \"rtsp://…\"",
+            "f:2:1: unknown key \"sorce\" in [streams.a]: did you mean \"source\"?",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\nzebra = 1\n",
+        &["f:3:1: unknown key \"zebra\" in [streams.a]: the keys here are record, source, sinks, webrtc"],
+    ),
+    ("[htp]\n", &["f:1:2: unknown key \"htp\" in the file: did you mean \"http\"?"]),
+    (
+        "[streams.a.source]\nurl = \"rtsp://c/1\"\nstall_timeout = 5\nreconnect = { initial = \"1s\", max = \"500ms\" }\n",
+        &[
+            "f:3:17: streams.a.source.stall_timeout = 5 has no unit: write \"5s\", or another of ms, s, m, h, d, in quotes",
+            "f:4:37: streams.a.source.reconnect.max = \"500ms\" is less than initial = \"1s\": write more",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"d\"\nsegment = \"60\"\nkeep = { bytes = 50, age = \"7 days\" }\n",
+        &[
+            "f:6:11: streams.a.sinks.x.segment = \"60\" has no unit: write a duration with one of ms, s, m, h, d, such as \"5s\"",
+            "f:7:18: streams.a.sinks.x.keep.bytes = 50 has no unit: write \"50MiB\", or another of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, in quotes",
+            "f:7:28: streams.a.sinks.x.keep.age = \"7 days\" has the unknown unit \"days\": use one of ms, s, m, h, d",
+        ],
+    ),
+    (
+        "[http]\nlisten = \"0.0.0.0:8080\"\n",
+        &[
+            "f:2:10: http.listen = \"0.0.0.0:8080\" can be reached from other machines: add token_file = \"…\", or spell out auth = \"none\"",
+        ],
+    ),
+    ("[http]\nlisten = \"0.0.0.0:8080\"\nauth = \"none\"\n", &[]),
+    ("[http]\nlisten = \"[::]:8080\"\ntoken_file = \"/nowhere/token\"\n", &[]),
+    ("[http]\nlisten = 8080\n", &["f:2:10: http.listen = 8080 is a bare number: write a string in quotes"]),
+    (
+        "[http]\nlisten = \"localhost\"\nauth = \"tokn\"\n",
+        &[
+            "f:2:10: http.listen = \"localhost\" is not an address and port: write one such as \"127.0.0.1:8080\"",
+            "f:3:8: http.auth = \"tokn\" is unknown: did you mean \"token\"?",
+        ],
+    ),
+    ("[http]\nauth = \"token\"\n", &["f:2:8: http.auth = \"token\" needs a token_file = \"…\" that holds the token"]),
+    (
+        "[streams.a]\nsource = \"srt://host:9000?passphrase=secret\"\n[streams.b]\nsource = \"rtps://user:secret@c\"\n[streams.c]\nsource = \"10.0.0.5/ch0\"\n",
+        &[
+            "f:2:10: streams.a.source = \"srt://host:9000?*** is not built yet: srt: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+            "f:4:10: streams.b.source = \"rtps://user:***@c\" has the unknown scheme \"rtps\": did you mean \"rtsp://\"?",
+            "f:6:10: streams.c.source = \"10.0.0.5/ch0\" is not a URL: write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"https://e.com/l.m3u8\"\nwebrtc = true\n[streams.a.sinks.cloud]\ntype = \"kvs\"\nstream_name = \"x\"\n",
+        &[
+            "f:2:10: streams.a.source = \"https://e.com/l.m3u8\" is not built yet: HLS over https: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+            "f:3:10: streams.a.webrtc = true is not built yet: drop it, or write false",
+            "f:5:8: streams.a.sinks.cloud.type = \"kvs\" is not built yet: kvs sinks are to come; write \"record\"",
+        ],
+    ),
+    (
+        "[streams.\"a/b\"]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.\"a/b\".sinks.record]\ntype = \"record\"\ndir = \"r\"\n",
+        &[
+            "f:1:10: \"a/b\" can't be a name: use 1 to 64 of A-Z a-z 0-9 - _ . and no leading dot",
+            "f:4:22: this sink's name is taken by record = \"…\": name it otherwise, or drop the other",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ndir = 5\n",
+        &["f:3:18: [streams.a.sinks.x] needs type = \"record\""],
+    ),
+    (
+        "[streams.a.source]\nurl = \"test://pattern\"\ntransport = \"udp\"\n",
+        &["f:3:13: streams.a.source.transport = \"udp\" says nothing to a test:// source: drop it"],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\nsource = \"test://pattern\"\n[runtime]\nthreads = 0\nscheduler = \n",
+        &[
+            "f:4:1: duplicate key",
+            "f:6:11: runtime.threads = 0 is out of range: write 1 to 256",
+            "f:7:13: string values must be quoted, expected literal string",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"r\"\n",
+        &["f:4:18: a: sinks \"record\" and \"x\" both record into \"r\": give one another dir"],
+    ),
+    ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
+    (
+        "é = 1\n[streams.a]\nsource = 1\n",
+        &[
+            "f:1:1: invalid unquoted key, expected letters, numbers, `-`, `_`",
+            "f:3:10: streams.a.source = 1 is a bare number: write a string in quotes",
+        ],
+    ),
+];
+
 #[test]
 fn every_mistake_is_told_with_its_place_and_what_would_be_right() {
-    for (text, expected) in [
-        ("", &[][..]),
-        ("[streams.a]\nsource = \"test://pattern\"\nwebrtc = false\n", &[]),
-        (
-            "[streams.a]\nsorce = \"test://pattern\"\n",
-            &[
-                "f:1:10: [streams.a] needs source = \"rtsp://…\"",
-                "f:2:1: unknown key \"sorce\" in [streams.a]: did you mean \"source\"?",
-            ],
-        ),
-        (
-            "[streams.a]\nsource = \"test://pattern\"\nzebra = 1\n",
-            &["f:3:1: unknown key \"zebra\" in [streams.a]: the keys here are record, source, sinks, webrtc"],
-        ),
-        ("[htp]\n", &["f:1:2: unknown key \"htp\" in the file: did you mean \"http\"?"]),
-        (
-            "[streams.a.source]\nurl = \"rtsp://c/1\"\nstall_timeout = 5\nreconnect = { initial = \"1s\", max = \"500ms\" }\n",
-            &[
-                "f:3:17: streams.a.source.stall_timeout = 5 has no unit: write \"5s\", or another of ms, s, m, h, d, in quotes",
-                "f:4:37: streams.a.source.reconnect.max = \"500ms\" is less than initial = \"1s\": write more",
-            ],
-        ),
-        (
-            "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"d\"\nsegment = \"60\"\nkeep = { bytes = 50, age = \"7 days\" }\n",
-            &[
-                "f:6:11: streams.a.sinks.x.segment = \"60\" has no unit: write a duration with one of ms, s, m, h, d, such as \"5s\"",
-                "f:7:18: streams.a.sinks.x.keep.bytes = 50 has no unit: write \"50MiB\", or another of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, in quotes",
-                "f:7:28: streams.a.sinks.x.keep.age = \"7 days\" has the unknown unit \"days\": use one of ms, s, m, h, d",
-            ],
-        ),
-        (
-            "[http]\nlisten = \"0.0.0.0:8080\"\n",
-            &[
-                "f:2:10: http.listen = \"0.0.0.0:8080\" can be reached from other machines: add token_file = \"…\", or spell out auth = \"none\"",
-            ],
-        ),
-        ("[http]\nlisten = \"0.0.0.0:8080\"\nauth = \"none\"\n", &[]),
-        ("[http]\nlisten = \"[::]:8080\"\ntoken_file = \"/nowhere/token\"\n", &[]),
-        ("[http]\nlisten = 8080\n", &["f:2:10: http.listen = 8080 is a bare number: write a string in quotes"]),
-        (
-            "[http]\nlisten = \"localhost\"\nauth = \"tokn\"\n",
-            &[
-                "f:2:10: http.listen = \"localhost\" is not an address and port: write one such as \"127.0.0.1:8080\"",
-                "f:3:8: http.auth = \"tokn\" is unknown: did you mean \"token\"?",
-            ],
-        ),
-        (
-            "[http]\nauth = \"token\"\n",
-            &["f:2:8: http.auth = \"token\" needs a token_file = \"…\" that holds the token"],
-        ),
-        (
-            "[streams.a]\nsource = \"srt://host:9000?passphrase=secret\"\n[streams.b]\nsource = \"rtps://user:secret@c\"\n[streams.c]\nsource = \"10.0.0.5/ch0\"\n",
-            &[
-                "f:2:10: streams.a.source = \"srt://host:9000?*** is not built yet: srt: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
-                "f:4:10: streams.b.source = \"rtps://user:***@c\" has the unknown scheme \"rtps\": did you mean \"rtsp://\"?",
-                "f:6:10: streams.c.source = \"10.0.0.5/ch0\" is not a URL: write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
-            ],
-        ),
-        (
-            "[streams.a]\nsource = \"https://e.com/l.m3u8\"\nwebrtc = true\n[streams.a.sinks.cloud]\ntype = \"kvs\"\nstream_name = \"x\"\n",
-            &[
-                "f:2:10: streams.a.source = \"https://e.com/l.m3u8\" is not built yet: HLS over https: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
-                "f:3:10: streams.a.webrtc = true is not built yet: drop it, or write false",
-                "f:5:8: streams.a.sinks.cloud.type = \"kvs\" is not built yet: kvs sinks are to come; write \"record\"",
-            ],
-        ),
-        (
-            "[streams.\"a/b\"]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.\"a/b\".sinks.record]\ntype = \"record\"\ndir = \"r\"\n",
-            &[
-                "f:1:10: \"a/b\" can't be a name: use 1 to 64 of A-Z a-z 0-9 - _ . and no leading dot",
-                "f:4:22: this sink's name is taken by record = \"…\": name it otherwise, or drop the other",
-            ],
-        ),
-        (
-            "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ndir = 5\n",
-            &["f:3:18: [streams.a.sinks.x] needs type = \"record\""],
-        ),
-        (
-            "[streams.a.source]\nurl = \"test://pattern\"\ntransport = \"udp\"\n",
-            &["f:3:13: streams.a.source.transport = \"udp\" says nothing to a test:// source: drop it"],
-        ),
-        (
-            "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\nsource = \"test://pattern\"\n[runtime]\nthreads = 0\nscheduler = \n",
-            &[
-                "f:4:1: duplicate key",
-                "f:6:11: runtime.threads = 0 is out of range: write 1 to 256",
-                "f:7:13: string values must be quoted, expected literal string",
-            ],
-        ),
-        (
-            "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"r\"\n",
-            &["f:4:18: a: sinks \"record\" and \"x\" both record into \"r\": give one another dir"],
-        ),
-        ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
-        (
-            "é = 1\n[streams.a]\nsource = 1\n",
-            &[
-                "f:1:1: invalid unquoted key, expected letters, numbers, `-`, `_`",
-                "f:3:10: streams.a.source = 1 is a bare number: write a string in quotes",
-            ],
-        ),
-    ] {
-        assert_eq!(mistakes(text), expected, "{text}");
+    for (text, expected) in MISTAKES {
+        assert_eq!(mistakes(text), *expected, "{text}");
     }
 }
 
