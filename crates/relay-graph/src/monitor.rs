@@ -39,6 +39,7 @@ struct SourceReport {
     video: Totals,
     audio: Totals,
     tracks: Vec<TrackMeter>,
+    announced: Option<usize>,
 }
 
 impl SourceMonitor {
@@ -57,8 +58,19 @@ impl SourceMonitor {
             video: Totals::default(),
             audio: Totals::default(),
             tracks: Vec::new(),
+            announced: None,
         };
         Self { clock, description, report: Mutex::new(report) }
+    }
+
+    /// The connection that begins now announces so many tracks, whether they will speak or not.
+    pub fn announce(&self, tracks: usize) {
+        lock(&self.report).announced = Some(tracks);
+    }
+
+    /// How many tracks the newest connection announced, if the source has told.
+    pub fn announced(&self) -> Option<usize> {
+        lock(&self.report).announced
     }
 
     /// A try begins.

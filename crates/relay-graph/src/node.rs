@@ -93,6 +93,8 @@ pub struct SinkContext {
     pub shutdown: Shutdown,
     /// Where it reports its state and counts.
     pub monitor: Arc<SinkMonitor>,
+    /// What its stream's source has told of itself, for reading: how many tracks are to be expected.
+    pub source: Arc<SourceMonitor>,
 }
 
 /// A change to packets between a source and its ring, run inline in the source's task.

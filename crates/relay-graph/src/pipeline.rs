@@ -142,21 +142,23 @@ fn start_stream(
 ) -> Stream {
     let StreamSpec { name, source, transforms, ring: limits, sinks } = spec;
     let (publisher, ring) = relay_ring::ring(limits);
-    let monitor = Arc::new(SourceMonitor::new(source.describe(), clock.clone()));
+    let source_monitor = Arc::new(SourceMonitor::new(source.describe(), clock.clone()));
     let mut sink_monitors = Vec::new();
     // Sinks first: the first packet finds its readers waiting.
     for spec in sinks {
         let description = spec.sink.describe();
         let cursor = ring.cursor(description.policy, description.start);
         let monitor = Arc::new(SinkMonitor::new(spec.name.clone(), description, cursor.monitor(), clock.clone()));
-        let ctx = SinkContext { clock: clock.clone(), shutdown: shutdown.clone(), monitor: monitor.clone() };
+        let (clock, shutdown) = (clock.clone(), shutdown.clone());
+        let ctx = SinkContext { clock, shutdown, monitor: monitor.clone(), source: source_monitor.clone() };
         let handle = spawn_sink(runtime, &name, &spec.name, Arc::from(spec.sink), cursor, ctx);
         tasks.push(Task { node: format!("{name}/{}", spec.name), handle });
         sink_monitors.push(monitor);
     }
-    let output = Output::new(publisher, transforms, monitor.clone());
-    let ctx = SourceContext { clock: clock.clone(), shutdown: shutdown.clone(), monitor: monitor.clone() };
+    let output = Output::new(publisher, transforms, source_monitor.clone());
+    let monitor = source_monitor.clone();
+    let ctx = SourceContext { clock: clock.clone(), shutdown: shutdown.clone(), monitor };
     let handle = spawn_source(runtime, &name, Arc::from(source), output, ctx);
     tasks.push(Task { node: format!("{name}/source"), handle });
-    Stream { name, ring, source: monitor, sinks: sink_monitors }
+    Stream { name, ring, source: source_monitor, sinks: sink_monitors }
 }

@@ -185,9 +185,11 @@ async fn in_equals_out_plus_dropped_plus_buffered_at_any_moment() {
             assert_eq!(sink.packets_in, sink.packets_out + dropped + sink.packets_buffered, "{sink:?}");
         }
     }
+    let untaken = pipeline.snapshot()[0].sinks[1].packets_buffered;
     let report = pipeline.stop(Duration::from_secs(5)).await;
     assert_eq!(report.aborted, ["a/idle"]);
-    assert_eq!(report.packets_lost, 106, "what the idle sink never took");
+    assert!(untaken > 100, "the idle sink takes nothing");
+    assert!((untaken..=untaken + 1).contains(&report.packets_lost), "{untaken} then {}", report.packets_lost);
 }
 
 #[tokio::test(start_paused = true)]

@@ -136,6 +136,7 @@ impl Sink for RecordSink {
                 read = cursor.next_batch(&mut batch, BATCH_MAX) => match read {
                     Ok(()) => {
                         recorder.last_packet = ctx.clock.now();
+                        recorder.segmenter.announce(ctx.source.announced());
                         batch.drain(..).for_each(|packet| recorder.segmenter.push(packet));
                     }
                     Err(_closed) => break,

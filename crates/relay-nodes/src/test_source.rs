@@ -56,6 +56,7 @@ impl Source for TestSource {
 
     async fn run(&self, out: &mut Output, ctx: &SourceContext) -> Result<(), NodeError> {
         ctx.monitor.connecting();
+        ctx.monitor.announce(1 + usize::from(self.settings.audio.is_some()));
         let settings = self.settings;
         let camera =
             blocking(move || Camera::new(&settings)).await.map_err(|error| NodeError::new("encoder", error))?;

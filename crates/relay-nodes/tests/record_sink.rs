@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use relay_graph::{Clock, Shutdown, Sink, SinkContext, SinkMonitor, SinkSnapshot, SinkState};
+use relay_graph::{
+    Clock, Shutdown, Sink, SinkContext, SinkMonitor, SinkSnapshot, SinkState, SourceDescription, SourceMonitor,
+};
 use relay_media::{Codec, Flags, Packet, Timebase, Timestamp, Track, TrackId, UtcTime, Wall, WallOrigin, h264};
 use relay_nodes::{RecordOptions, RecordSink};
 use relay_record::{Disk, DiskFile, SystemDisk, list};
@@ -99,7 +101,9 @@ impl Rig {
         let description = sink.describe();
         let mut cursor = ring.cursor(description.policy, description.start);
         let monitor = Arc::new(SinkMonitor::new("archive".into(), description, cursor.monitor(), clock.clone()));
-        let ctx = SinkContext { clock: clock.clone(), shutdown: Shutdown::new(), monitor: monitor.clone() };
+        let described = SourceDescription { kind: "test", url: "test:".into(), codecs: None, max_buffer_bytes: 0 };
+        let source = Arc::new(SourceMonitor::new(described, clock.clone()));
+        let ctx = SinkContext { clock: clock.clone(), shutdown: Shutdown::new(), monitor: monitor.clone(), source };
         let recorder = tokio::spawn(async move { sink.run(&mut cursor, &ctx).await.unwrap() });
         let codec = Codec::H264(h264::Config::parse(SPS, PPS).unwrap());
         let track = Arc::new(Track { id: TrackId(1), codec, timebase: Timebase::VIDEO });

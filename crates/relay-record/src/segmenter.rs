@@ -59,6 +59,7 @@ const SAMPLES_ENOUGH: usize = SAMPLES_MAX * 3 / 4;
 #[derive(Debug)]
 pub struct Segmenter {
     policy: Policy,
+    announced: Option<usize>,
     lanes: Vec<Lane>,
     open: Option<Open>,
     /// The newest time of any packet, and of a picture, written or not.
@@ -105,6 +106,7 @@ impl Segmenter {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
+            announced: None,
             lanes: Vec::new(),
             open: None,
             newest: i64::MIN,
@@ -113,6 +115,12 @@ impl Segmenter {
             steps: VecDeque::new(),
             drops: Drops::new(),
         }
+    }
+
+    /// How many tracks the source has announced, where it says so: a file is begun as soon as so many speak, and not
+    /// held back for others.
+    pub fn announce(&mut self, tracks: Option<usize>) {
+        self.announced = tracks;
     }
 
     /// Takes a packet.
@@ -390,13 +398,13 @@ impl Segmenter {
     }
 
     /// Whether a file may be begun with the tracks there are: all that spoke in the file before do, or for the first
-    /// file any other than the lead, or they were waited for long enough.
+    /// file as many as were announced (else any other than the lead), or they were waited for long enough.
     fn tracks_are_known(&self, open: &Open, time: i64) -> bool {
         let mut others = self.lanes.iter().enumerate().filter(|(index, _)| *index != open.lead);
         let alive = self.newest.saturating_sub(SILENCE_MAX);
         let spoke = match open.known {
             true => others.all(|(_, lane)| lane.len() > 0 || lane.retired || lane.newest() < alive),
-            false => others.any(|(_, lane)| lane.len() > 0),
+            false => others.filter(|(_, lane)| lane.len() > 0).count() + 1 >= self.announced.unwrap_or(2),
         };
         spoke || time.saturating_sub(open.zero.nanos()) >= SILENCE_MAX
     }

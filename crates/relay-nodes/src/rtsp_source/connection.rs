@@ -66,6 +66,7 @@ impl<'a> Connection<'a> {
             Ok(playing) => playing,
             Err(failure) => return failure,
         };
+        ctx.monitor.announce(tracks.iter().flatten().count());
         timeline.reconnect();
         let now = ctx.clock.now();
         let limits = StallLimits {
