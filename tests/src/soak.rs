@@ -5,7 +5,7 @@ pub mod churn;
 pub mod kill;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a run saw.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,16 @@ impl Drop for Scratch {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// Runs in a folder that stays for a look when anything went wrong.
+fn in_scratch(name: &str, run: impl FnOnce(&Path) -> anyhow::Result<Report>) -> anyhow::Result<Report> {
+    let mut scratch = Scratch::new(name)?;
+    let outcome = run(&scratch.path);
+    if !outcome.as_ref().is_ok_and(|report| report.broken.is_empty()) {
+        scratch.keep();
+    }
+    outcome
 }
 
 /// The value below which `percent` of the values lie; `None` of none.

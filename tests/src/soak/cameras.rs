@@ -2,13 +2,14 @@
 //! The others must lose nothing; the faulty ones must be back as soon as their cameras are.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use relay_sim::{Auth, CameraConfig, CameraHandle, Credentials, Event, Farm, FarmConfig, Fault, SentFrame, SessionLog};
 use serde_json::Value;
 
-use super::{Report, Scratch, percentile};
+use super::{Report, percentile};
 use crate::farm::{Picture, clip, utc_nanos};
 use crate::recordings::Recorded;
 use crate::relayd::{Relayd, Stream};
@@ -61,10 +62,13 @@ impl Trouble {
 /// # Errors
 /// When it can't be run; what it sees go wrong is in the report.
 pub fn run(scale: &Scale) -> anyhow::Result<Report> {
-    let mut scratch = Scratch::new("soak-cameras")?;
+    super::in_scratch("soak-cameras", |dir| run_in(dir, scale))
+}
+
+fn run_in(dir: &Path, scale: &Scale) -> anyhow::Result<Report> {
     let farm = farm(scale)?;
     let streams = streams(&farm);
-    let relayd = Relayd::start(&scratch.path, &streams)?;
+    let relayd = Relayd::start(dir, &streams)?;
     relayd.await_all_live(Duration::from_secs(20))?;
     let mut returns = Vec::new();
     let mut report = Report::default();
@@ -79,10 +83,7 @@ pub fn run(scale: &Scale) -> anyhow::Result<Report> {
     watch(&relayd, REST, &mut report)?;
     let stopped = utc_nanos();
     relayd.stop()?;
-    judge(&scratch, &farm, &streams, &returns, stopped, &mut report)?;
-    if !report.broken.is_empty() {
-        scratch.keep();
-    }
+    judge(dir, &farm, &streams, &returns, stopped, &mut report)?;
     Ok(report)
 }
 
@@ -175,7 +176,7 @@ struct Row {
 }
 
 fn judge(
-    scratch: &Scratch,
+    dir: &Path,
     farm: &Farm,
     streams: &[Stream],
     returns: &[i64],
@@ -188,7 +189,7 @@ fn judge(
     let (mut lost, mut retries, mut retries_refused) = (0, Vec::new(), Vec::new());
     for ((index, camera), stream) in farm.cameras().iter().enumerate().zip(streams) {
         let trouble = Trouble::of(index);
-        let recorded = Recorded::read(&scratch.path, &stream.name)?;
+        let recorded = Recorded::read(dir, &stream.name)?;
         let row = compare(&camera.sent(), &recorded, trouble, returns, stopped);
         let seconds = |percent| percentile(&row.retries, percent).map_or("-".into(), |s| format!("{s:.2}"));
         let (files, frames, name) = (recorded.files.len(), recorded.frames.len(), &stream.name);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use relay_sim::{CameraConfig, CameraHandle, Farm, FarmConfig};
 
-use super::{Report, Scratch, percentile};
+use super::{Report, percentile};
 use crate::farm::{Picture, clip, utc_nanos};
 use crate::recordings::{Recorded, decode};
 use crate::relayd::{Relayd, Stream, segments};
@@ -37,7 +37,10 @@ const FRAMES_ON_THEIR_WAY: u64 = 1 + 5;
 /// # Errors
 /// When it can't be run; what it sees go wrong is in the report.
 pub fn run(scale: &Scale) -> anyhow::Result<Report> {
-    let mut scratch = Scratch::new("soak-kill")?;
+    super::in_scratch("soak-kill", |dir| run_in(dir, scale))
+}
+
+fn run_in(dir: &Path, scale: &Scale) -> anyhow::Result<Report> {
     let picture = clip(Picture::SMALL)?;
     let cameras = (0..scale.cameras).map(|_| CameraConfig::new(vec![picture.clone()])).collect();
     let farm = Farm::start(FarmConfig::local(cameras)).context("start the cameras")?;
@@ -46,14 +49,14 @@ pub fn run(scale: &Scale) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let mut losses = Vec::new();
     for kill in 0..scale.kills {
-        let relayd = Relayd::start(&scratch.path, &streams).with_context(|| format!("start {kill}"))?;
+        let relayd = Relayd::start(dir, &streams).with_context(|| format!("start {kill}"))?;
         relayd.await_all_live(Duration::from_secs(20))?;
         // At any point of the cycle of fragments and key frames, the first of them included.
         std::thread::sleep(Duration::from_millis(chance.below(4_000)));
         let killed = utc_nanos();
         relayd.kill()?;
         for (camera, stream) in farm.cameras().iter().zip(&streams) {
-            match examine(&scratch.path, camera, stream, killed) {
+            match examine(dir, camera, stream, killed) {
                 Ok(loss) => losses.push(loss),
                 Err(error) => report.broken.push(format!("kill {kill}, {}: {error:#}", stream.name)),
             }
@@ -64,10 +67,7 @@ pub fn run(scale: &Scale) -> anyhow::Result<Report> {
     tell(&mut report, "in a file", &losses, true, FRAGMENT_FRAMES + FRAMES_ON_THEIR_WAY);
     tell(&mut report, "before the first file", &losses, false, FIRST_FRAMES + FRAMES_ON_THEIR_WAY);
     report.figures.push(format!("{} kills, seed {}", scale.kills, scale.seed));
-    mended(&scratch.path, &streams, &mut report)?;
-    if !report.broken.is_empty() {
-        scratch.keep();
-    }
+    mended(dir, &streams, &mut report)?;
     Ok(report)
 }
 
