@@ -47,9 +47,7 @@ fn main() -> anyhow::Result<()> {
             ("cameras", cameras::run(&cameras::Scale { cameras, rounds, picture: Picture::HD })?)
         }
         Soak::Kill { kills, cameras, seed } => ("kill", kill::run(&kill::Scale { kills, cameras, seed })?),
-        Soak::Churn { connects, cameras } => {
-            ("churn", churn::run(&churn::Scale { connects, cameras, warm_up: connects / 10, growth: 0.05 })?)
-        }
+        Soak::Churn { connects, cameras } => ("churn", churn::run(&churn::Scale { connects, cameras })?),
     };
     println!("\n{report}");
     let artifacts = relay_tests::root().join("artifacts");

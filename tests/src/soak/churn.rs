@@ -68,7 +68,7 @@ fn run_in(dir: &Path, scale: &Scale) -> anyhow::Result<Report> {
     }
     let live = relayd.metric_sum("relayd_source_connects_total")?;
     relayd.stop()?;
-    let mut report = judge(&holdings, scale);
+    let mut report = judge(&holdings);
     report.figures.push(format!("{live} of the connections came as far as a key frame"));
     Ok(report)
 }
@@ -159,7 +159,7 @@ fn look(relayd: &Relayd, connects: u64) -> anyhow::Result<Holding> {
     Ok(Holding { connects, resident_mib, descriptors, threads })
 }
 
-fn judge(holdings: &[Holding], scale: &Scale) -> Report {
+fn judge(holdings: &[Holding]) -> Report {
     let mut report = Report {
         table: "| connects | resident MiB | descriptors | threads |\n|---|---|---|---|\n".into(),
         ..Report::default()
