@@ -26,8 +26,6 @@ pub struct Scale {
 
 /// Frames of a fragment: `fragment = "1s"` at 25 fps.
 const FRAGMENT_FRAMES: u64 = 25;
-/// Frames before the first file is begun: the recorder waits for other tracks for up to 2 s, and for a fragment's end.
-const FIRST_FRAMES: u64 = 50 + FRAGMENT_FRAMES;
 /// Frames on their way into a fragment: one that is held back until the next tells its duration, and 200 ms of
 /// sending, assembling and writing on a busy machine.
 const FRAMES_ON_THEIR_WAY: u64 = 1 + 5;
@@ -64,16 +62,17 @@ fn run_in(dir: &Path, scale: &Scale) -> anyhow::Result<Report> {
     }
     report.table =
         "| killed | recordings | frames lost, median | p95 | worst | a fragment |\n|---|---|---|---|---|---|\n".into();
-    tell(&mut report, "in a file", &losses, true, FRAGMENT_FRAMES + FRAMES_ON_THEIR_WAY);
-    tell(&mut report, "before the first file", &losses, false, FIRST_FRAMES + FRAMES_ON_THEIR_WAY);
+    tell(&mut report, "in a file", &losses, true);
+    tell(&mut report, "before the first file", &losses, false);
     report.figures.push(format!("{} kills, seed {}", scale.kills, scale.seed));
     mended(dir, &streams, &mut report)?;
     Ok(report)
 }
 
-fn tell(report: &mut Report, when: &str, losses: &[Loss], begun: bool, most: u64) {
+fn tell(report: &mut Report, when: &str, losses: &[Loss], begun: bool) {
     let frames: Vec<_> = losses.iter().filter(|loss| loss.begun == begun).map(|loss| loss.frames).collect();
     let Some(worst) = percentile(&frames, 100) else { return };
+    let most = FRAGMENT_FRAMES + FRAMES_ON_THEIR_WAY;
     let [median, p95] = [50, 95].map(|percent| percentile(&frames, percent).unwrap_or(worst));
     report.table += &format!("| {when} | {} | {median} | {p95} | {worst} | {FRAGMENT_FRAMES} |\n", frames.len());
     report.promise(worst <= most as f64, format!("a kill {when} costs {worst} frames at worst, promised {most}"));

@@ -1,7 +1,7 @@
 //! The cameras of a round: one `relay-sim camera` process that costs little.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -10,6 +10,8 @@ use crate::shell;
 /// Running cameras; they end when this is dropped.
 pub(super) struct Cameras {
     child: Child,
+    /// Kept open: who writes to a closed pipe ends.
+    said: Option<Lines<BufReader<ChildStdout>>>,
     urls: Vec<String>,
 }
 
@@ -23,13 +25,15 @@ impl Cameras {
         command.args(["camera", "--count", &count.to_string(), "--listen", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn().context("start relay-sim")?;
-        let mut cameras = Self { child, urls: Vec::new() };
+        let mut cameras = Self { child, said: None, urls: Vec::new() };
         let said = BufReader::new(cameras.child.stdout.take().context("relay-sim has no stdout")?);
-        for line in said.lines() {
+        let mut lines = said.lines();
+        while let Some(line) = lines.next() {
             if let Some(url) = line?.strip_prefix("ready ") {
                 cameras.urls.push(url.trim().to_owned());
             }
             if cameras.urls.len() == count {
+                cameras.said = Some(lines);
                 return Ok(cameras);
             }
         }
@@ -49,6 +53,7 @@ impl Cameras {
 
 impl Drop for Cameras {
     fn drop(&mut self) {
+        drop(self.said.take());
         // It may have ended already; then there is nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
