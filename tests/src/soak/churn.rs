@@ -197,6 +197,6 @@ fn growth_and_leaks_are_seen() {
         (holding(50.0, 60.0), holding(53.0, 60.0), 1),
         (holding(50.0, 60.0), holding(60.0, 90.0), 2),
     ] {
-        assert_eq!(judge(&[first, last]).broken.len(), broken, "{first:?} {last:?}");
+        assert_eq!(judge(&[first, last], 4).broken.len(), broken, "{first:?} {last:?}");
     }
 }
