@@ -42,26 +42,24 @@ fn show_and_play() -> anyhow::Result<()> {
     browser.screenshot(&artifacts.join("page.png"))?;
 
     // The last listed is the oldest of the short ones, finished.
-    for (which, picture) in [(-1, "playback-finished.png")] {
-        let click = format!(
-            "[...document.querySelectorAll('.files button')].at({which}).click();\
-             document.getElementById('video').muted = true;"
-        );
-        browser.run(&click)?;
-        browser.wait_until(
-            // A browser that refuses to begin by itself is asked again, as a person would press play.
-            "(video => { if (video.paused) video.play().catch(() => {}); return video.error || video.currentTime > 0.5; })\
-             (document.getElementById('video'))",
-            SOON,
-        )?;
-        let error =
-            browser.run("const error = document.getElementById('video').error; return error && error.message")?;
-        assert!(error.is_null(), "{which}: {error}");
-        let width = browser.run("return document.getElementById('video').videoWidth")?;
-        assert_eq!(width, 640, "{which}");
-        browser.screenshot(&artifacts.join(picture))?;
-        browser.run("document.getElementById('close').click()")?;
-    }
+    let (which, picture) = (-1, "playback-finished.png");
+    let click = format!(
+        "[...document.querySelectorAll('.files button')].at({which}).click();\
+         document.getElementById('video').muted = true;"
+    );
+    browser.run(&click)?;
+    browser.wait_until(
+        // A browser that refuses to begin by itself is asked again, as a person would press play.
+        "(video => { if (video.paused) video.play().catch(() => {}); return video.error || video.currentTime > 0.5; })\
+         (document.getElementById('video'))",
+        SOON,
+    )?;
+    let error = browser.run("const error = document.getElementById('video').error; return error && error.message")?;
+    assert!(error.is_null(), "{which}: {error}");
+    let width = browser.run("return document.getElementById('video').videoWidth")?;
+    assert_eq!(width, 640, "{which}");
+    browser.screenshot(&artifacts.join(picture))?;
+    browser.run("document.getElementById('close').click()")?;
     let complaints = browser.complaints()?;
     assert!(complaints.is_empty(), "{complaints:?}");
     relayd.stop()
