@@ -19,7 +19,7 @@ mod wall;
 
 pub use backoff::*;
 pub use clock::Clock;
-pub use monitor::{SinkMonitor, SourceMonitor};
+pub use monitor::{ReaderKey, SinkMonitor, SourceMonitor};
 pub use node::{
     NodeError, Shutdown, Sink, SinkContext, SinkDescription, Source, SourceContext, SourceDescription, Stage, Transform,
 };

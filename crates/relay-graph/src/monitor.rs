@@ -10,7 +10,7 @@ use std::{
 };
 
 use relay_media::{Flags, Kind, Packet, Timestamp, Track, UtcTime};
-use relay_ring::CursorMonitor;
+use relay_ring::{CursorMonitor, CursorStats};
 
 use crate::{
     Clock, SinkDescription, SinkSnapshot, SinkState, SourceDescription, SourceSnapshot, SourceState, TrackSnapshot,
@@ -253,6 +253,7 @@ pub struct SinkMonitor {
     name: String,
     description: SinkDescription,
     cursor: CursorMonitor,
+    readers: Mutex<Option<Readers>>,
     packets_out: AtomicU64,
     bytes_out: AtomicU64,
     restarts: AtomicU64,
@@ -277,6 +278,7 @@ impl SinkMonitor {
             name,
             description,
             cursor,
+            readers: Mutex::new(None),
             packets_out: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -297,6 +299,34 @@ impl SinkMonitor {
     /// Held up by something a person may have to mend, told in plain words; it tries again by itself.
     pub fn paused(&self, cause: impl Into<String>) {
         self.enter(SinkState::Paused, Some(cause.into()));
+    }
+
+    /// A sink that hands every packet to many readers opens a cursor for each: from now on its account is theirs
+    /// together, and what its own cursor carries doesn't count. Readers of an earlier run are gone.
+    pub fn fans_out(&self) {
+        let stale: Vec<u64> = lock(&self.readers).get_or_insert_default().now.keys().copied().collect();
+        for key in stale {
+            self.left(ReaderKey(key));
+        }
+    }
+
+    /// A reader that reads through `cursor` begins.
+    pub fn joined(&self, cursor: CursorMonitor) -> ReaderKey {
+        let mut readers = lock(&self.readers);
+        let readers = readers.get_or_insert_default();
+        readers.next_key += 1;
+        readers.now.insert(readers.next_key, cursor);
+        ReaderKey(readers.next_key)
+    }
+
+    /// A reader is gone: what its cursor still held is dropped for `"left"`.
+    pub fn left(&self, key: ReaderKey) {
+        let mut readers = lock(&self.readers);
+        let Some(readers) = readers.as_mut() else { return };
+        let Some(cursor) = readers.now.remove(&key.0) else { return };
+        let last = cursor.stats();
+        readers.gone = readers.gone.and(CursorStats { buffered: 0, lag: Duration::ZERO, ..last });
+        self.dropped("left", last.buffered);
     }
 
     /// Its run ended with a failure, told in plain words.
@@ -327,7 +357,7 @@ impl SinkMonitor {
     /// is over and holds nothing.
     pub(crate) fn drop_held(&self, reason: &'static str) {
         let snapshot = self.snapshot();
-        let held = snapshot.packets_buffered.saturating_sub(self.cursor.stats().buffered);
+        let held = snapshot.packets_buffered.saturating_sub(self.account().buffered);
         self.dropped(reason, held);
     }
 
@@ -339,7 +369,7 @@ impl SinkMonitor {
         let mut packets_dropped = report.dropped.clone();
         let (state, since, last_error) = (report.state, report.since, report.last_error.clone());
         drop(report);
-        let cursor = self.cursor.stats();
+        let cursor = self.account();
         for (reason, count) in
             [("lag", cursor.dropped.lag), ("no_key_frame", cursor.dropped.no_key_frame), ("cap", cursor.dropped.cap)]
         {
@@ -362,6 +392,13 @@ impl SinkMonitor {
         }
     }
 
+    fn account(&self) -> CursorStats {
+        match lock(&self.readers).as_ref() {
+            None => self.cursor.stats(),
+            Some(readers) => readers.now.values().map(CursorMonitor::stats).fold(readers.gone, CursorStats::and),
+        }
+    }
+
     fn enter(&self, state: SinkState, cause: Option<String>) {
         let mut report = lock(&self.report);
         if cause.is_some() {
@@ -373,6 +410,18 @@ impl SinkMonitor {
         }
     }
 }
+
+/// The readers of a sink that fans out.
+#[derive(Debug, Default)]
+struct Readers {
+    now: BTreeMap<u64, CursorMonitor>,
+    gone: CursorStats,
+    next_key: u64,
+}
+
+/// Names a reader of a sink that fans out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderKey(u64);
 
 /// A panic while counting leaves counters that are still counters.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

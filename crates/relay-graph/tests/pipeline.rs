@@ -192,6 +192,64 @@ async fn in_equals_out_plus_dropped_plus_buffered_at_any_moment() {
     assert!((untaken..=untaken + 1).contains(&report.packets_lost), "{untaken} then {}", report.packets_lost);
 }
 
+/// Hands everything to readers that come and go: a new one with every tenth packet, two at most; the older one leaves
+/// without having read all. Panics once.
+struct FanOut {
+    runs: AtomicU32,
+}
+
+#[async_trait]
+impl Sink for FanOut {
+    fn describe(&self) -> SinkDescription {
+        SinkDescription { kind: "fan", policy: LeakPolicy::Keep, start: Start::Next, max_buffer_bytes: 0 }
+    }
+
+    async fn run(&self, cursor: &mut Cursor, ctx: &SinkContext) -> Result<(), NodeError> {
+        let run = self.runs.fetch_add(1, SeqCst);
+        ctx.monitor.fans_out();
+        let (mut woken, mut batch, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+        for turn in 0.. {
+            if cursor.next_batch(&mut woken, 1).await.is_err() {
+                break;
+            }
+            assert!(run > 0 || turn != 35, "the unlucky turn");
+            if turn % 10 == 0 {
+                let reader = cursor.ring().cursor(LeakPolicy::Keep, Start::JoinPoint);
+                let key = ctx.monitor.joined(reader.monitor());
+                readers.push((reader, key));
+            }
+            for (reader, _) in &mut readers {
+                let taken = reader.try_batch(&mut batch, 1 + turn % 2).unwrap_or(0);
+                ctx.monitor.delivered(taken as u64, 0);
+            }
+            if readers.len() > 2 {
+                let (reader, key) = readers.remove(0);
+                drop(reader);
+                ctx.monitor.left(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_fans_out_accounts_for_all_of_its_readers() {
+    let mut pipeline = start(vec![StreamSpec::new("a", ticker(200, None).0).sink("fan", FanOut { runs: 0.into() })]);
+    let mut seen = 0;
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        let sink = &pipeline.snapshot()[0].sinks[0];
+        let dropped: u64 = sink.packets_dropped.values().sum();
+        assert_eq!(sink.packets_in, sink.packets_out + dropped + sink.packets_buffered, "{sink:?}");
+        assert!(sink.packets_in >= seen, "packets came in and are gone: {sink:?}");
+        seen = sink.packets_in;
+    }
+    pipeline.ended().await;
+    let sink = &pipeline.snapshot()[0].sinks[0];
+    assert_eq!((sink.restarts, sink.packets_buffered), (1, 0), "{sink:?}");
+    assert!(sink.packets_out > 200 && sink.packets_dropped.get("left").is_some_and(|left| *left > 0), "{sink:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn stop_drains_the_ring() {
     let keeper = Keeper::default();

@@ -93,6 +93,13 @@ impl Cursor {
         seat.shared.lock().set_wake_threshold(seat.index, packets);
     }
 
+    /// How far behind it joined or jumped to excuses a [`Live`](LeakPolicy::Live) cursor no longer: if it has not
+    /// caught up by now, it is as late as any other, and its link can't carry the backlog.
+    pub fn end_catch_up(&mut self) {
+        let seat = &*self.monitor.seat;
+        seat.shared.lock().end_catch_up(seat.index);
+    }
+
     /// A handle that reads this cursor's account from anywhere, also after the cursor is gone.
     pub fn monitor(&self) -> CursorMonitor {
         self.monitor.clone()
@@ -101,6 +108,11 @@ impl Cursor {
     /// The cursor's account.
     pub fn stats(&self) -> CursorStats {
         self.monitor.stats()
+    }
+
+    /// The ring that it reads: a sink with many readers opens a cursor for each.
+    pub fn ring(&self) -> Ring {
+        Ring::new(Arc::clone(&self.monitor.seat.shared))
     }
 
     /// Asks the source for a key frame. A cursor that has to wait for one asks by itself.

@@ -138,6 +138,11 @@ impl Reader {
         self.wake_threshold = packets.max(1);
     }
 
+    /// Being behind since it joined is no excuse any more.
+    pub(crate) fn end_catch_up(&mut self) {
+        self.landing = 0;
+    }
+
     /// Stores who to wake; returns who was stored before, to be dropped outside the lock.
     pub(crate) fn register(&mut self, waker: &Waker) -> Option<Waker> {
         if self.waker.as_ref().is_some_and(|stored| stored.will_wake(waker)) {

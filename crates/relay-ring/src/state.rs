@@ -166,6 +166,12 @@ impl State {
         }
     }
 
+    pub(crate) fn end_catch_up(&mut self, index: usize) {
+        if let Some(Seat::Taken(reader)) = self.seats.get_mut(index) {
+            reader.end_catch_up();
+        }
+    }
+
     pub(crate) fn cursor_stats(&mut self, index: usize) -> CursorStats {
         let Some(seat) = self.seats.get_mut(index) else { return CursorStats::default() };
         let (stats, starts_to_wait) = match seat {

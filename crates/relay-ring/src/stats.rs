@@ -49,6 +49,24 @@ pub struct Dropped {
     pub cap: u64,
 }
 
+impl CursorStats {
+    /// The account of two cursors as one: their packets together, and the longer lag.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            delivered: self.delivered + other.delivered,
+            dropped: Dropped {
+                lag: self.dropped.lag + other.dropped.lag,
+                no_key_frame: self.dropped.no_key_frame + other.dropped.no_key_frame,
+                cap: self.dropped.cap + other.dropped.cap,
+            },
+            buffered: self.buffered + other.buffered,
+            lag: self.lag.max(other.lag),
+        }
+    }
+}
+
 impl Dropped {
     /// All of them.
     pub fn total(self) -> u64 {

@@ -243,3 +243,21 @@ fn a_monitor_keeps_the_last_account_of_a_cursor_that_is_gone() {
     let fresh = stream.ring.cursor(LIVE, Start::Next);
     assert_eq!((fresh.stats().received, monitor.stats()), (0, last), "the seat is not given away meanwhile");
 }
+
+#[test]
+fn a_reader_that_does_not_catch_up_is_excused_until_told_otherwise() {
+    let mut stream = Stream::new(limits(1_000, MINUTE));
+    stream.push((0..100).map(|i| if i == 0 { key(0) } else { picture(i * 40) }));
+    let mut joined = stream.ring.cursor(LIVE, Start::JoinPoint);
+    // Four seconds behind, where it joined: reading as fast as is pushed, it may stay there …
+    for i in 100..110 {
+        stream.push([picture(i * 40)]);
+        assert_eq!(read(&mut joined, 1).len(), 1);
+    }
+    // … until its time is up. Then it waits for the next key frame like anybody who is late.
+    joined.end_catch_up();
+    assert_eq!(read(&mut joined, 1), []);
+    assert_eq!(joined.stats().dropped, dropped(0, 100, 0));
+    stream.push([key(4_400)]);
+    assert_eq!(read(&mut joined, 9), [110]);
+}
