@@ -40,6 +40,8 @@ pub struct RtspOptions {
     pub transport: Transport,
     /// After how long without media a connection counts as stalled.
     pub stall_timeout: Duration,
+    /// After how long with video but without a key frame; never before `stall_timeout`.
+    pub key_frame_timeout: Duration,
     /// The bounds of the wait between tries.
     pub reconnect: BackoffLimits,
     /// Tracks that must not fall silent; video need not be listed.
@@ -47,12 +49,13 @@ pub struct RtspOptions {
 }
 
 impl RtspOptions {
-    /// TCP, a stall after 5 s, waits of 250 ms to 30 s.
+    /// TCP, a stall after 5 s or 30 s without a key frame, waits of 250 ms to 30 s.
     pub fn new(url: Url) -> Self {
         Self {
             url,
             transport: Transport::Tcp,
             stall_timeout: Duration::from_secs(5),
+            key_frame_timeout: connection::KEY_FRAME_TIMEOUT,
             reconnect: BackoffLimits::default(),
             require_tracks: Vec::new(),
         }

@@ -15,6 +15,7 @@ mod repair;
 mod retention;
 mod segmenter;
 mod stats;
+mod view;
 mod writer;
 
 pub use disk::{Disk, DiskFile, SystemDisk};
@@ -25,4 +26,5 @@ pub use repair::{Outcome, Repair, Repaired, repair};
 pub use retention::Retention;
 pub use segmenter::{Drops, PENDING_BYTES_MAX, Policy, Segmenter, Step};
 pub use stats::{RecordMonitor, RecordStats};
+pub use view::finish_view;
 pub use writer::{SyncPolicy, Target, Writer, Written};

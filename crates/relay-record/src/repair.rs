@@ -6,14 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use relay_mp4::{Scan, Scanner};
+use relay_mp4::Scan;
 use rustix::fs::FlockOperation;
 
-use crate::{
-    disk::{DiskFile, read_at},
-    list::played,
-    name::start_of,
-};
+use crate::{disk::DiskFile, list::played, name::start_of, view::scan};
 
 /// Looks for files of `stream` in `dir` that were never closed, and mends one with every step of the iterator. A file
 /// that another process is writing is left alone.
@@ -96,12 +92,7 @@ fn mend(path: &Path) -> io::Result<Outcome> {
         return Ok(Outcome::InUse);
     }
     let len = file.metadata()?.len();
-    let mut scanner = Scanner::new(len);
-    while let Some(range) = scanner.wants() {
-        let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-        scanner.supply(&read_at(&file, range.start, wanted)?);
-    }
-    match scanner.finish() {
+    match scan(&file, len)? {
         Scan::Finished => Ok(Outcome::Finished { cut: 0 }),
         Scan::Foreign => Ok(Outcome::Foreign),
         Scan::Empty => {

@@ -13,7 +13,7 @@ use relay_media::{Kind, Packet};
 use relay_mp4::read_samples;
 use relay_record::{
     Disk, Outcome, Policy, RecordMonitor, Retention, Segmenter, SyncPolicy, SystemDisk, Target, WriteErrorKind, Writer,
-    list, repair,
+    finish_view, list, repair,
 };
 
 /// Segmenter and writer in one.
@@ -157,6 +157,40 @@ fn a_kill_costs_one_fragment_at_most() {
             for recording in recordings {
                 decodes(&scratch.path().join("yard").join(recording.name)).unwrap();
             }
+        }
+    }
+}
+
+/// What a player of a running recording is shown: it decodes whole, holds all that was written, and stays the same to
+/// the byte while the file grows and when it is finished.
+#[test]
+fn a_view_of_a_running_file_is_whole_and_stays() {
+    for media in [[Media::H264, Media::Aac], [Media::H264Reordered, Media::Opus]] {
+        let scratch = Scratch::new();
+        let packets = film(6, &media);
+        let mut recorder = Recorder::new(scratch.path(), 60, Arc::new(SystemDisk), Retention::default());
+        recorder.push(&packets[..packets.len() / 2]);
+        let running = list(scratch.path(), "yard").unwrap().pop().unwrap();
+        let path = scratch.path().join("yard").join(&running.name);
+        let view = |bytes: u64| {
+            let finale = finish_view(&path, bytes).unwrap()?;
+            let own = &std::fs::read(&path).unwrap()[finale.head.len()..usize::try_from(finale.at).unwrap()];
+            Some([&finale.head, own, &finale.moov].concat())
+        };
+        let shown = view(running.bytes).unwrap();
+        let samples: usize = read_samples(&shown).unwrap().iter().map(|track| track.samples.len()).sum();
+        assert_eq!(samples as u64, recorder.written, "{media:?}");
+        let copy = scratch.path().join("copy.mp4");
+        std::fs::write(&copy, &shown).unwrap();
+        decodes(&copy).unwrap();
+        recorder.push(&packets[packets.len() / 2..]);
+        let torn = view(running.bytes + 1_000).unwrap();
+        assert!(torn == shown, "a fragment that isn't whole is not shown");
+        recorder.finish();
+        assert!(view(running.bytes).unwrap() == shown, "{media:?}: finished in the middle of playback");
+        let finished = list(scratch.path(), "yard").unwrap().pop().unwrap();
+        for bytes in [0, 20, finished.bytes, u64::MAX] {
+            assert!(view(bytes).is_none(), "{bytes} bytes need no finish");
         }
     }
 }

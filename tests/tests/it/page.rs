@@ -1,5 +1,6 @@
 //! The page, in a real browser: it tells what is going on, and plays a recording. Screenshots are kept in `artifacts/`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,26 +42,42 @@ fn show_and_play() -> anyhow::Result<()> {
     let artifacts = root().join("artifacts");
     browser.screenshot(&artifacts.join("page.png"))?;
 
-    // The last listed is the oldest of the short ones, finished.
-    let (which, picture) = (-1, "playback-finished.png");
-    let click = format!(
-        "[...document.querySelectorAll('.files button')].at({which}).click();\
-         document.getElementById('video').muted = true;"
-    );
-    browser.run(&click)?;
-    browser.wait_until(
-        // A browser that refuses to begin by itself is asked again, as a person would press play.
-        "(video => { if (video.paused) video.play().catch(() => {}); return video.error || video.currentTime > 0.5; })\
-         (document.getElementById('video'))",
-        SOON,
-    )?;
-    let error = browser.run("const error = document.getElementById('video').error; return error && error.message")?;
-    assert!(error.is_null(), "{which}: {error}");
-    let width = browser.run("return document.getElementById('video').videoWidth")?;
-    assert_eq!(width, 640, "{which}");
-    browser.screenshot(&artifacts.join(picture))?;
-    browser.run("document.getElementById('close').click()")?;
+    // The first listed is the running one, the next the newest of the short ones, which is finished while it plays; the
+    // last is the oldest of those, finished. Each is opened as soon as the one before is closed.
+    for (which, until, picture) in [
+        (-1, "video.currentTime > 0.5", "playback-finished.png"),
+        (0, "video.currentTime > 0.5", "playback-running.png"),
+        (1, "video.ended", "playback-ended.png"),
+        (0, "video.currentTime > 0.5", "playback-running.png"),
+    ] {
+        play(&browser, which, until, &artifacts.join(picture)).with_context(|| format!("recording {which}"))?;
+    }
     let complaints = browser.complaints()?;
     assert!(complaints.is_empty(), "{complaints:?}");
     relayd.stop()
+}
+
+/// Opens the recording at this place of the list, waits until it has played so far, and closes it.
+fn play(browser: &Browser, which: i32, until: &str, picture: &Path) -> anyhow::Result<()> {
+    browser.run(&format!(
+        "[...document.querySelectorAll('.files button')].at({which}).click();\
+         document.getElementById('video').muted = true;"
+    ))?;
+    let played = browser.wait_until(
+        // A browser that refuses to begin by itself is asked again, as a person would press play.
+        &format!(
+            "(video => {{ if (video.paused && !video.ended) video.play().catch(() => {{}});\
+             return video.error || {until}; }})(document.getElementById('video'))"
+        ),
+        SOON,
+    );
+    let seen = browser.run(
+        "const video = document.getElementById('video');\
+         return {error: video.error && video.error.message, width: video.videoWidth, src: video.currentSrc,\
+         time: video.currentTime, duration: video.duration, ready: video.readyState, network: video.networkState}",
+    )?;
+    played.with_context(|| seen.to_string())?;
+    assert!(seen["error"].is_null() && seen["width"] == 640, "{which}: {seen}");
+    browser.screenshot(picture)?;
+    browser.run("document.getElementById('close').click()").map(drop)
 }

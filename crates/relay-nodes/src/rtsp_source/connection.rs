@@ -38,7 +38,7 @@ const UDP_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the stall detector is asked, and counters are told.
 const TICK: Duration = Duration::from_millis(250);
 /// Cameras with a GOP of 10 s are common, and some take a while to make their first key frame.
-const KEY_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const KEY_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most streams of a session that are set up: one video and one audio.
 const MAX_TRACKS: usize = 2;
 
@@ -71,7 +71,7 @@ impl<'a> Connection<'a> {
         let now = ctx.clock.now();
         let limits = StallLimits {
             timeout: self.options.stall_timeout,
-            key_frame_timeout: KEY_FRAME_TIMEOUT.max(self.options.stall_timeout),
+            key_frame_timeout: self.options.key_frame_timeout.max(self.options.stall_timeout),
             expects_video: tracks.iter().flatten().any(|track| track.kind() == Kind::Video),
             required: self.options.require_tracks.clone(),
         };

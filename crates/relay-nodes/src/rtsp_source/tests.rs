@@ -11,6 +11,7 @@ use std::{
 use relay_graph::{Clock, Shutdown, SourceMonitor, SourceSnapshot, SourceState};
 use relay_media::{Flags, Packet, UtcTime, WallOrigin, nal::split_length_prefixed};
 use relay_ring::{Cursor, LeakPolicy, Limits, Start, ring};
+use relay_sim::{Audio, CameraConfig, Clip, ClipSpec, Farm, FarmConfig, Fault};
 
 use super::*;
 
@@ -233,6 +234,47 @@ async fn the_timeline_goes_on_after_a_reconnect() {
     let snapshot = running.until(|snapshot| snapshot.connects == 2).await;
     assert_eq!((snapshot.state, snapshot.discontinuities), (SourceState::Live, 1));
     running.stop().await;
+}
+
+/// A connection that is up and of no use is given up under the name of what is wrong, and tried again until the camera
+/// is well.
+#[tokio::test]
+async fn a_useless_connection_is_named_and_made_anew() {
+    let spec =
+        ClipSpec { width: 160, height: 96, gop_frames: 5, bitrate_bps: 100_000, seconds: 1, ..ClipSpec::default() };
+    let clip = Clip::make(spec).unwrap();
+    for (fault, reason, words) in [
+        (Fault::NoKeyFrames, "no_key_frame", "no key frame came for"),
+        (Fault::VideoDead, "video_dead", "audio flows, but no video came for"),
+        (Fault::FrozenTimestamps, "timestamps_frozen", "its timestamps stood still for"),
+    ] {
+        let config = CameraConfig { audio: Audio::Pcma, ..CameraConfig::new(vec![clip.clone()]) };
+        let farm = Farm::start(FarmConfig::local(vec![config])).unwrap();
+        let camera = &farm.cameras()[0];
+        let timeout = Duration::from_millis(1_500);
+        let options = options(Url::parse(&camera.url()).unwrap());
+        // A camera that showed a key frame once is decodable: for that cause there must have been none.
+        let from_the_start = fault == Fault::NoKeyFrames;
+        if from_the_start {
+            camera.inject(fault, None);
+        }
+        let running = run(RtspOptions { stall_timeout: timeout, key_frame_timeout: timeout, ..options });
+        if !from_the_start {
+            running.until(|snapshot| snapshot.state == SourceState::Live).await;
+            camera.inject(fault, None);
+        }
+        let snapshot = running.until(|snapshot| !snapshot.failures.is_empty()).await;
+        let told = snapshot.last_error.clone().unwrap_or_default();
+        assert_eq!(snapshot.failures.keys().collect::<Vec<_>>(), [&reason], "{snapshot:?}");
+        assert!(told.contains(words), "{reason}: {told:?} has no {words:?}");
+        assert_ne!(snapshot.state, SourceState::Live, "{reason}");
+        camera.end(fault);
+        let lives = if from_the_start { 1 } else { 2 };
+        let live = |snapshot: &SourceSnapshot| snapshot.state == SourceState::Live && snapshot.connects == lives;
+        running.until(live).await;
+        assert!(camera.sent().len() >= 2, "{reason}: a session of its own after the fault");
+        running.stop().await;
+    }
 }
 
 #[tokio::test]
