@@ -76,6 +76,15 @@ impl Browser {
         self.ask("POST", "execute/sync", Some(&json!({"script": body, "args": []})))
     }
 
+    /// What a JavaScript expression is, once it is true or something like it.
+    ///
+    /// # Errors
+    /// As [`wait_until`](Self::wait_until).
+    pub fn wait_for(&self, expression: &str, deadline: Duration) -> anyhow::Result<Value> {
+        self.wait_until(expression, deadline)?;
+        self.run(&format!("return {expression}"))
+    }
+
     /// Waits until a JavaScript expression is true.
     ///
     /// # Errors

@@ -47,9 +47,17 @@ impl Relayd {
     /// # Errors
     /// When it doesn't start; the message has the end of its log.
     pub fn start(dir: &Path, streams: &[Stream]) -> anyhow::Result<Self> {
+        Self::start_with(dir, &toml(dir, streams)?)
+    }
+
+    /// Starts it on a configuration, which is kept with its log in `dir`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it doesn't start; the message has the end of its log.
+    pub fn start_with(dir: &Path, toml: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let config = dir.join("relayd.toml");
-        std::fs::write(&config, toml(dir, streams)?)?;
+        std::fs::write(&config, toml)?;
         let log = dir.join("relayd.log");
         let mut command = Command::new(built("relayd")?);
         command.arg("run").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
@@ -169,7 +177,7 @@ pub fn segments(dir: &Path, stream: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn toml(dir: &Path, streams: &[Stream]) -> anyhow::Result<String> {
-    let mut text = String::from("[http]\nlisten = \"127.0.0.1:0\"\n");
+    let mut text = String::from("[http]\nlisten = \"127.0.0.1:0\"\n[webrtc]\nlisten = \"127.0.0.1:0\"\n");
     for Stream { name, url, source, record } in streams {
         let folder = dir.join("recordings");
         writeln!(text, "\n[streams.{name}.source]\nurl = {url:?}\n{source}")?;

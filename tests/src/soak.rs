@@ -3,6 +3,7 @@
 pub mod cameras;
 pub mod churn;
 pub mod kill;
+pub mod viewers;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

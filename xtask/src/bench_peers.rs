@@ -1,161 +1,54 @@
-//! `cargo xtask bench-peers record`: the same cameras recorded by relayd, by `ffmpeg -c copy`, by GStreamer and by a
-//! floor program that only moves bytes, in turn, in one run. The machine's speed differs from hour to hour: read the
-//! ratios, not the digits.
+//! `cargo xtask bench-peers JOB`: relayd, other programs and a floor program that only moves bytes at the same job, in
+//! turn, in one run. The machine's speed differs from hour to hour: read the ratios, not the digits.
 
 mod cameras;
 mod chart;
-mod frames;
 mod meter;
-mod peers;
-mod report;
+mod record;
+mod webrtc;
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::shell;
-use cameras::Cameras;
-use peers::{Peer, Running};
-use report::Row;
-
-/// Frames a second of the cameras.
-const FPS: u32 = 25;
-/// Bits a second of each camera.
-const BITRATE: u64 = 2_000_000;
-/// A camera counts as being recorded from this many bytes on disk: one fragment of a second is 250 kB.
-const WARM_BYTES: u64 = 200_000;
-/// How long all recordings may take to start: 100 GStreamer processes on 2 cores need about 15 s.
-const WARM_UP: Duration = Duration::from_secs(60);
-/// A recording must hold this share of the frames that its camera sent during the window.
-const FRAMES_NEEDED: f64 = 0.95;
 
 /// What to compare, and how.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo xtask bench-peers record --cameras 1,20 --seconds 30")]
 pub(crate) struct Options {
     /// The job.
+    #[command(subcommand)]
     job: Job,
-    /// How many cameras at once, one round each.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 20, 100])]
-    cameras: Vec<usize>,
-    /// Seconds that each program is measured once all its recordings run.
-    #[arg(long, default_value_t = 30)]
-    seconds: u64,
-    /// Which programs, in this order.
-    #[arg(long, value_delimiter = ',', default_values_t = [Peer::Relayd, Peer::Ffmpeg, Peer::Gstreamer, Peer::Floor])]
-    peers: Vec<Peer>,
-    /// Take the release builds of relayd and relay-sim that are there.
-    #[arg(long)]
-    no_build: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(clap::Subcommand)]
 enum Job {
-    /// RTSP over TCP into fragmented MP4, no transcoding.
-    Record,
+    /// RTSP over TCP into fragmented MP4, no transcoding: relayd, ffmpeg, GStreamer.
+    Record(record::Options),
+    /// One RTSP camera to many WebRTC viewers: relayd, Janus.
+    Webrtc(webrtc::Options),
 }
 
-/// Runs every program on every number of cameras, prints the table and writes the chart.
+/// Runs every program, prints the table and writes the chart.
 ///
 /// # Errors
-/// When the programs don't build, no camera starts, or relayd's recordings are not whole.
+/// When the programs don't build, no camera starts, or relayd doesn't do the job.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let Job::Record = options.job;
-    if !options.no_build {
-        println!("building relayd and relay-sim, optimised");
-        shell::run(&mut shell::cargo(&["build", "--release", "-p", "relayd", "-p", "relay-sim"]))?;
-    }
-    let scratch = shell::target_dir().join("bench-peers");
-    let mut rows = Vec::new();
-    for &count in &options.cameras {
-        let cameras = Cameras::start(count).with_context(|| format!("start {count} cameras"))?;
-        for &peer in &options.peers {
-            if !peer.is_installed() {
-                println!("{count} cameras, {peer}: skipped: not installed");
-                continue;
-            }
-            let dir = scratch.join(format!("{peer}-{count}"));
-            let row = match measure(peer, &cameras, &dir, options.seconds) {
-                Ok(row) => row,
-                Err(error) => {
-                    println!("{count} cameras, {peer}: failed: {error:#}");
-                    Row::failed(peer, count)
-                }
-            };
-            println!("{}", row.sentence());
-            rows.push(row);
-        }
-    }
-    conclude(&rows, options.seconds)
-}
-
-/// One program on all cameras: start, wait until every recording grows, measure, stop, count the frames.
-fn measure(peer: Peer, cameras: &Cameras, dir: &Path, seconds: u64) -> anyhow::Result<Row> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir)?;
-    }
-    std::fs::create_dir_all(dir)?;
-    let mut running = Running::start(peer, cameras.urls(), dir)?;
-    await_recordings(&mut running, dir, cameras.urls().len())?;
-
-    let (from, cpu_before) = (Instant::now(), meter::cpu(running.pids())?);
-    let camera_cpu_before = meter::cpu([cameras.pid()])?;
-    std::thread::sleep(Duration::from_secs(seconds));
-    let (window, cpu_after) = (from.elapsed(), meter::cpu(running.pids())?);
-    let camera_cpu = meter::cpu([cameras.pid()])?.saturating_sub(camera_cpu_before);
-    let peak_bytes = meter::peak_memory(running.pids())?;
-    running.stop()?;
-
-    let needed = (FRAMES_NEEDED * f64::from(FPS) * seconds as f64) as u64;
-    let worst = frames::fewest(peer, dir, cameras.urls().len(), BITRATE / 8 / u64::from(FPS))?;
-    std::fs::remove_dir_all(dir)?;
-    if worst < needed {
-        bail!("a recording holds {worst} frames, {needed} were needed: it doesn't do the job");
-    }
-    Ok(Row {
-        peer,
-        cameras: cameras.urls().len(),
-        window,
-        cpu: cpu_after.saturating_sub(cpu_before),
-        camera_cpu,
-        peak_bytes,
-        fewest_frames: worst,
-        is_whole: true,
-    })
-}
-
-fn await_recordings(running: &mut Running, dir: &Path, count: usize) -> anyhow::Result<()> {
-    let started = Instant::now();
-    loop {
-        running.check_alive()?;
-        let sizes = frames::sizes(dir)?;
-        let growing = sizes.values().filter(|&&bytes| bytes >= WARM_BYTES).count();
-        if growing == count {
-            return Ok(());
-        }
-        if started.elapsed() > WARM_UP {
-            bail!("after {WARM_UP:?} only {growing} of {count} recordings grow: {}", running.last_words());
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    match &options.job {
+        Job::Record(options) => record::run(options),
+        Job::Webrtc(options) => webrtc::run(options),
     }
 }
 
-fn conclude(rows: &[Row], seconds: u64) -> anyhow::Result<()> {
-    let table = report::markdown(rows);
-    let verdict = report::verdict(rows);
-    println!("\n{table}\n{verdict}");
-    let artifacts = shell::artifacts()?;
-    let keep = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
-        let path = artifacts.join(name);
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        Ok(path)
-    };
-    keep("bench-peers-record.md", &format!("{table}\n{verdict}"))?;
-    let chart = keep("bench-peers-record.svg", &chart::svg(rows, seconds))?;
-    println!("the chart is in {}", chart.strip_prefix(shell::root()).unwrap_or(&chart).display());
-    if rows.iter().any(|row| row.peer == Peer::Relayd && !row.is_whole) {
-        bail!("relayd did not record every camera");
-    }
-    Ok(())
+fn build() -> anyhow::Result<()> {
+    println!("building relayd and relay-sim, optimised");
+    shell::run(&mut shell::cargo(&["build", "--release", "-p", "relayd", "-p", "relay-sim"]))
+}
+
+/// Keeps a table or a chart.
+fn keep(name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let path = shell::artifacts()?.join(name);
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
 }

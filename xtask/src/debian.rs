@@ -42,6 +42,12 @@ const NEEDS: &[Need] = &[
     Need { seen: Seen::Program("chromedriver"), packages: &["chromium-driver"] },
     Need { seen: Seen::Font, packages: &["fonts-dejavu-core"] },
     Need { seen: Seen::Program("ip"), packages: &["iproute2"] },
+    Need { seen: Seen::Program("janus"), packages: &["janus"] },
+    Need { seen: Seen::Program("turnserver"), packages: &["coturn"] },
+    Need { seen: Seen::Program("openssl"), packages: &["openssl"] },
+    Need { seen: Seen::Element("nicesrc"), packages: &["gstreamer1.0-nice"] },
+    Need { seen: Seen::Introspection("GstWebRTC"), packages: &["gir1.2-gst-plugins-bad-1.0"] },
+    Need { seen: Seen::Program("python3"), packages: &["python3", "python3-venv"] },
 ];
 
 impl Need {

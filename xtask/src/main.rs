@@ -6,6 +6,7 @@
 mod bench;
 mod bench_peers;
 mod debian;
+mod python;
 mod shell;
 mod soak;
 mod steps;
@@ -23,9 +24,9 @@ enum Chore {
     Test(test::Options),
     /// Criterion benches of the hot paths, as one table of ns and allocations per packet.
     Bench(bench::Options),
-    /// relayd, ffmpeg, GStreamer and a floor program at the same job, side by side.
+    /// relayd, other programs and a floor program at the same job, side by side.
     BenchPeers(bench_peers::Options),
-    /// A long run that prints its table: cameras, kill or churn.
+    /// A long run that prints its table: cameras, kill, churn or viewers.
     Soak(soak::Options),
 }
 

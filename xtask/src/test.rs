@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::{debian, shell, steps::Steps};
+use crate::{debian, python, shell, steps::Steps};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -35,6 +35,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let skips = shell::target_dir().join("skipped-tests");
 
     step("packages", &mut debian::provide);
+    step("Python packages", &mut python::provide);
     step("nasm", &mut require_nasm);
     step("format", &mut || shell::run(&mut shell::cargo(&["fmt", "--all", "--check"])));
     step("lints", &mut || {

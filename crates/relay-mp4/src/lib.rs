@@ -5,9 +5,10 @@
 //! is on disk the first bytes are overwritten: the `free` becomes the header of one `mdat` that spans everything up to
 //! the appended `moov`. A crash at any point leaves a file that plays.
 //!
-//! [`Muxer`] writes, [`Scanner`] reads a file box by box to repair it, [`read_samples`] reads one whole. Bytes in,
-//! values out: files are opened elsewhere.
+//! [`Muxer`] writes, [`Scanner`] reads a file box by box to repair it, [`read_samples`] reads one whole;
+//! [`CmafReader`] reads other people's fragments as they come. Bytes in, values out: files are opened elsewhere.
 
+mod cmaf;
 mod entry;
 mod error;
 mod fragment;
@@ -18,6 +19,7 @@ mod scan;
 mod table;
 mod walk;
 
+pub use cmaf::{CMAF_SAMPLES_MAX, CmafReader, CmafTrack, CmafUnit};
 pub use error::{MuxError, ReadError};
 pub use muxer::{Finale, Fragment, Muxer, Run, Sample, Start};
 pub use read::{SampleInfo, TrackSamples, read_samples, read_start};

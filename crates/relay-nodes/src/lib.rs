@@ -4,11 +4,15 @@ mod record_sink;
 mod rtsp_source;
 mod source_url;
 mod test_source;
+mod webrtc_sink;
 
 pub use record_sink::{RecordOptions, RecordSink};
 pub use rtsp_source::{RtspOptions, RtspSource, Transport};
 pub use source_url::{SourceUrlError, source};
 pub use test_source::{TestSource, TestUrlError};
+pub use webrtc_sink::{
+    JoinStages, OpenError, Opened, PatchError, Places, SessionId, ViewerSnapshot, Viewers, WebRtcOptions, WebRtcSink,
+};
 
 /// Whether the built-in camera's encoder has its assembly, which more than doubles its speed.
 pub const ENCODER_ASSEMBLY: bool = relay_encode::ASSEMBLY;

@@ -190,7 +190,7 @@ impl State {
     }
 
     pub(crate) fn stats(&self) -> RingStats {
-        self.window.stats()
+        RingStats { key_frame_requests: self.key_frame_requests, ..self.window.stats() }
     }
 
     /// Requests made before the next key frame count as one.

@@ -20,6 +20,8 @@ pub struct RingStats {
     /// GOPs that outgrew the byte or the count cap, so that their key frame was evicted while they were still growing
     /// and no viewer could join.
     pub oversized_gops: u64,
+    /// Key frames asked for ahead of time; requests before one comes count as one.
+    pub key_frame_requests: u64,
 }
 
 /// What happened to the packets of one cursor: `received == delivered + dropped.total() + buffered`, at any moment.

@@ -165,6 +165,7 @@ impl Window {
             pushed_packets: self.head(),
             pushed_bytes: self.pushed_bytes,
             oversized_gops: self.oversized_gops,
+            key_frame_requests: 0,
         }
     }
 

@@ -14,6 +14,7 @@ mod connection;
 mod farm;
 mod fault;
 mod malformed;
+mod poller;
 mod rtsp;
 mod sdp;
 mod session;
@@ -25,7 +26,9 @@ mod wire;
 mod tests;
 
 pub mod floor;
+pub mod link;
 pub mod verify;
+pub mod whep;
 
 pub use audio::Audio;
 pub use auth::{Auth, Credentials};

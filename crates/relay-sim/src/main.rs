@@ -1,6 +1,8 @@
 //! Cameras and checks to run by hand: `relay-sim camera --count 20`.
 #![allow(clippy::print_stdout, reason = "a program for tests: what it prints is its result")]
 
+mod commands;
+
 use std::{
     io::{self, BufRead as _, Write as _},
     net::SocketAddr,
@@ -59,6 +61,19 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// WebRTC viewers that count what they get and don't decode it.
+    Whep(commands::WhepArgs),
+    /// The floor of every WebRTC server: encrypts the packets of a clip for each viewer, and sends them.
+    WhepFloor {
+        #[command(flatten)]
+        floor: commands::FloorArgs,
+        #[command(flatten)]
+        clip: ClipArgs,
+    },
+    /// The viewers of whep-floor: sockets that are read.
+    WhepSink(commands::SinkArgs),
+    /// A bad link for UDP: delays, loses and throttles what passes.
+    Link(commands::LinkArgs),
 }
 
 #[derive(Args)]
@@ -146,6 +161,10 @@ fn main() -> anyhow::Result<ExitCode> {
             std::fs::write(&out, made.annex_b()).with_context(|| out.display().to_string())?;
             true
         }
+        Command::Whep(args) => commands::watch(&args)?,
+        Command::WhepFloor { floor, clip } => commands::floor(&floor, &*clip.make()?)?,
+        Command::WhepSink(args) => commands::sink(&args)?,
+        Command::Link(args) => commands::link(&args)?,
     };
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

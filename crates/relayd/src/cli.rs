@@ -47,6 +47,9 @@ pub(crate) struct Demo {
     /// Where the page is served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = crate::config::HTTP_LISTEN)]
     pub(crate) listen: SocketAddr,
+    /// Where the media of live viewers goes, over UDP and TCP; 0.0.0.0:8189 unless said otherwise.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) media: Option<SocketAddr>,
     /// Where the recordings go.
     #[arg(long, value_name = "DIR", default_value = "relayd-demo")]
     pub(crate) dir: PathBuf,

@@ -2,6 +2,7 @@
 //!
 //! Here belong the names of keys and what values they take. What a source or a sink does with them does not.
 
+mod ice;
 mod mistake;
 mod network;
 mod reader;
@@ -10,6 +11,7 @@ mod sink;
 mod source;
 mod stream;
 mod units;
+mod webrtc;
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +23,15 @@ use relay_graph::Plan;
 use schemars::JsonSchema;
 use toml::de::DeTable;
 
+pub(crate) use ice::{IceServer, Login};
 pub(crate) use mistake::{Mistakes, Remark, redact};
-pub(crate) use network::{Auth, HTTP_LISTEN, Http, WebRtc};
+pub(crate) use network::{Auth, HTTP_LISTEN, Http};
 pub(crate) use runtime::{Runtime, Scheduler};
 pub(crate) use sink::{Leak, Queue, Record, SinkKind, Sync};
 pub(crate) use source::{Source, SourceUrl, Transport};
-pub(crate) use stream::Stream;
+pub(crate) use stream::{Stream, VIEWERS};
 pub(crate) use units::{Size, Time};
+pub(crate) use webrtc::{Origin, Viewing, WEBRTC_LISTEN, WebRtc};
 
 use reader::Table;
 
@@ -40,9 +44,8 @@ pub(crate) struct Config {
     /// The page, the API, WHEP and the metrics.
     #[schemars(default)]
     pub(crate) http: Http,
-    /// The port that viewers' media goes through. Accepted but not used yet.
+    /// Live viewing in browsers: the port that media goes through, and who is let in.
     #[schemars(default)]
-    #[cfg_attr(not(test), expect(dead_code, reason = "checked now, used once WHEP is built"))]
     pub(crate) webrtc: WebRtc,
     /// How the work is spread over the processor's cores.
     #[schemars(default)]

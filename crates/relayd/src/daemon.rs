@@ -3,10 +3,12 @@
 use std::{
     io,
     net::TcpListener,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::anyhow;
 use relay_graph::{Clock, Pipeline, Plan, Shutdown, StopReport};
 use tokio::{
     runtime::{Builder, Handle},
@@ -17,10 +19,12 @@ use tracing::{info, warn};
 
 use crate::{
     allocator,
-    config::{Config, Scheduler, Size},
+    config::{Config, Scheduler, Size, VIEWERS},
     heartbeat::Heartbeat,
-    http::{App, Server, Token},
+    http::{App, Door, Server, Settings, Whep},
+    keys::Keys,
     nodes,
+    watching::Watching,
 };
 
 /// Everything has ended 5 s after the signal: the pipeline may take most of it, HTTP and the threads the rest.
@@ -29,11 +33,18 @@ const STOP_DEADLINE: Duration = Duration::from_secs(4);
 /// What still blocks after the pipeline's end (a read from a dead network disk) is left behind after this.
 const THREADS_DEADLINE: Duration = Duration::from_millis(300);
 
-/// Runs `plan` until SIGINT or SIGTERM, and serves its HTTP surface on `listener`, guarded by `token` if there is one.
+/// Runs `config` until SIGINT or SIGTERM, and serves its HTTP surface on `listener`, guarded by `keys`. `greet` is told
+/// the page's URL once every listener is bound.
 ///
 /// # Errors
-/// What keeps it from running: no threads, no descriptors; or a second signal, which stops it in the middle.
-pub(crate) fn run(config: &Config, plan: Plan, listener: TcpListener, token: Option<Token>) -> io::Result<StopReport> {
+/// What keeps it from running: no threads, no descriptors, a port that is taken; or a second signal, which stops it in
+/// the middle.
+pub(crate) fn run(
+    config: &Config,
+    listener: TcpListener,
+    keys: Keys,
+    greet: impl FnOnce(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<StopReport> {
     let threads = threads(config);
     // The one branch between the schedulers.
     let (main, pinned) = match config.runtime.scheduler {
@@ -41,7 +52,7 @@ pub(crate) fn run(config: &Config, plan: Plan, listener: TcpListener, token: Opt
         Scheduler::PerCore => (Builder::new_current_thread().enable_all().build()?, Some(Pinned::start(threads)?)),
     };
     let carriers = pinned.as_ref().map_or_else(|| vec![main.handle().clone()], |pinned| pinned.handles.clone());
-    let report = main.block_on(serve(config, plan, listener, token, &carriers));
+    let report = main.block_on(serve(config, listener, keys, &carriers, greet));
     main.shutdown_timeout(THREADS_DEADLINE);
     drop(pinned);
     report
@@ -49,21 +60,33 @@ pub(crate) fn run(config: &Config, plan: Plan, listener: TcpListener, token: Opt
 
 async fn serve(
     config: &Config,
-    plan: Plan,
     listener: TcpListener,
-    token: Option<Token>,
+    keys: Keys,
     carriers: &[Handle],
-) -> io::Result<StopReport> {
+    greet: impl FnOnce(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<StopReport> {
     let clock = Clock::system();
     let mut signals = Signals::listen()?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let page = format!("http://{}", listener.local_addr()?);
-    summarise(config, &plan, &page, token.is_some());
+    let first = carriers.first().ok_or_else(|| anyhow!("no thread carries streams"))?;
+    let watching = Watching::open(config, &clock, first)?;
+    let (plan, viewers) = nodes::watched(config, watching.as_ref())?;
+    greet(&page)?;
+    summarise(config, &plan, &page, keys.token.is_some());
     let pipeline = Pipeline::start_on(plan, &clock, carriers);
     let heartbeat = Heartbeat::start(&clock, carriers);
     let scheduler = config.runtime.scheduler.as_str();
-    let app = App::new(pipeline.reader(), nodes::recorders(config), token, heartbeat, scheduler);
+    let Keys { token, mut streams, ice_servers } = keys;
+    let doors = viewers.into_iter().map(|(stream, watch)| {
+        let door = Door::new(Arc::new(watch), streams.remove(&stream));
+        (stream, door)
+    });
+    let port = watching.as_ref().map(|watching| watching.port().clone());
+    let settings = Settings { ice_servers, origins: config.webrtc.allow_origins.clone(), port };
+    let whep = Whep::new(settings, doors.collect(), &clock);
+    let app = App::new(pipeline.reader(), nodes::recorders(config), token, heartbeat, scheduler, whep);
     let end = Notify::new();
     let server = Server::new(listener, app.router());
     let stopping = async {
@@ -74,7 +97,7 @@ async fn serve(
         let report = tokio::select! {
             report = pipeline.stop(STOP_DEADLINE) => Ok(report),
             signal = signals.next() => {
-                Err(io::Error::other(format!("{signal} while stopping: given up before every sink had finished")))
+                Err(anyhow!("{signal} while stopping: given up before every sink had finished"))
             }
         };
         if let Ok(report) = &report {
@@ -90,7 +113,8 @@ async fn serve(
 /// One line per stream at the start: what runs, where it goes, what it may take.
 fn summarise(config: &Config, plan: &Plan, page: &str, guarded: bool) {
     for (stream, (_, memory)) in config.streams.iter().zip(plan.memory()) {
-        let sinks: Vec<&str> = stream.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        let viewers = stream.webrtc.as_ref().map(|_| VIEWERS);
+        let sinks: Vec<&str> = stream.sinks.iter().map(|sink| sink.name.as_str()).chain(viewers).collect();
         info!(stream = stream.name, source = %stream.source.url, sinks = sinks.join(","), memory_max = %Size(memory as u64), "starting");
     }
     info!(

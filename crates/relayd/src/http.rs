@@ -1,6 +1,7 @@
 //! The HTTP surface: the page, the API, recordings, metrics and health.
 //!
-//! Here belongs what a request sees. It reads snapshots and files; it starts and stops nothing.
+//! Here belongs what a request sees. It reads snapshots and files, and hands offers to viewers' sinks; it starts and
+//! stops nothing else.
 
 mod api;
 mod auth;
@@ -10,6 +11,8 @@ mod problem;
 mod range;
 mod recordings;
 mod server;
+mod viewers;
+mod whep;
 
 use std::{
     path::PathBuf,
@@ -21,20 +24,22 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use relay_graph::PipelineReader;
 
 pub(crate) use api::Track;
 pub(crate) use auth::Token;
 pub(crate) use server::Server;
+pub(crate) use whep::{Door, IceServers, RelayLogin, Settings, Whep};
 
 use crate::heartbeat::Heartbeat;
 use problem::Problem;
+use server::Peer;
 
 /// What the surface shows.
 #[derive(Clone)]
@@ -46,7 +51,9 @@ struct Inner {
     token: Option<Token>,
     heartbeat: Heartbeat,
     scheduler: &'static str,
+    whep: Whep,
     draining: AtomicBool,
+    views: recordings::Views,
 }
 
 /// A record sink: whose files are listed and played.
@@ -61,17 +68,19 @@ pub(crate) struct Recorder {
 }
 
 impl App {
-    /// Shows `pipeline` and the files of `recorders`, to whoever has the `token`, if there is one. `scheduler` is
-    /// told at `/metrics`.
+    /// Shows `pipeline` and the files of `recorders`, to whoever has the `token`, if there is one, and lets viewers in
+    /// through `whep`. `scheduler` is told at `/metrics`.
     pub(crate) fn new(
         pipeline: PipelineReader,
         recorders: Vec<Recorder>,
         token: Option<Token>,
         heartbeat: Heartbeat,
         scheduler: &'static str,
+        whep: Whep,
     ) -> Self {
         let draining = AtomicBool::new(false);
-        Self(Arc::new(Inner { pipeline, recorders, token, heartbeat, scheduler, draining }))
+        let views = recordings::Views::default();
+        Self(Arc::new(Inner { pipeline, recorders, token, heartbeat, scheduler, whep, draining, views }))
     }
 
     /// From now on `/readyz` says that nothing new should come here.
@@ -84,20 +93,24 @@ impl App {
         let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Router::new()
             .route("/", get(page::page))
+            .route("/player.js", get(page::player))
             .route("/metrics", get(metrics::metrics))
             .route("/api/v1/streams", get(api::streams))
             .route("/api/v1/streams/{stream}", get(api::stream))
             .route("/api/v1/streams/{stream}/recordings", get(recordings::list))
             .route("/recordings/{stream}/{name}", get(recordings::play))
-            .route("/whep/{stream}", post(whep))
+            .route("/api/v1/streams/{stream}/viewers", get(viewers::viewers))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path"))
             .layer(middleware::from_fn_with_state(self.clone(), auth::guard));
         open.merge(guarded)
-            .method_not_allowed_fallback(async || {
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the Allow header tells what this path takes")
-            })
+            .method_not_allowed_fallback(method_not_allowed)
             .layer(middleware::from_fn(bounded))
+            .merge(whep::router(self))
             .with_state(self.clone())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.draining.load(Relaxed)
     }
 }
 
@@ -124,6 +137,10 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body here has at most {BODY_MAX} bytes"))
 }
 
+async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the Allow header tells what this path takes")
+}
+
 /// 200 while every runtime that carries streams turns.
 async fn healthz(State(app): State<App>) -> Result<&'static str, Problem> {
     match app.0.heartbeat.silent() {
@@ -137,22 +154,10 @@ async fn healthz(State(app): State<App>) -> Result<&'static str, Problem> {
 
 /// 200 until the process is told to stop. Every listener is bound and the plan is running before it can answer.
 async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    if app.0.draining.load(Relaxed) {
+    if app.is_draining() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining: the process was told to stop"));
     }
     Ok("ready\n")
-}
-
-/// WHEP: to come.
-async fn whep(State(app): State<App>, Path(stream): Path<String>, request: Request) -> Problem {
-    let limit = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
-    if axum::body::to_bytes(request.into_body(), limit).await.is_err() {
-        return too_large();
-    }
-    match app.0.pipeline.stream(&stream) {
-        Some(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "not built yet: live viewing over WHEP is to come"),
-        None => Problem::no_stream(&stream),
-    }
 }
 
 #[cfg(test)]

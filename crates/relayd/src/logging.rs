@@ -32,9 +32,13 @@ impl Secrets {
 /// 2: debug of all, more: all).
 pub(crate) fn init(verbosity: u8, secrets: Secrets) {
     let directives = match verbosity {
-        // retina tells of each late UDP packet at info, and dumps session descriptions at warn.
-        0 => "info,retina=error",
-        1 => "info,retina=error,relayd=debug,relay_graph=debug,relay_nodes=debug,relay_record=debug,relay_rtp=debug",
+        // retina tells of each late UDP packet at info, and dumps session descriptions at warn; str0m tells of each
+        // step of each viewer at info.
+        0 => "info,retina=error,str0m=error,is=error,dimpl=error",
+        1 => {
+            "info,retina=error,str0m=error,is=error,dimpl=error,relayd=debug,relay_graph=debug,relay_nodes=debug,\
+             relay_record=debug,relay_rtp=debug,relay_webrtc=debug"
+        }
         2 => "debug",
         _ => "trace",
     };

@@ -9,9 +9,11 @@ mod config;
 mod daemon;
 mod heartbeat;
 mod http;
+mod keys;
 mod logging;
 mod nodes;
 mod process;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -1,19 +1,20 @@
 //! From the configuration to the nodes that it names, and to a plan.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use relay_graph::{
     BackoffLimits, NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, SinkSpec, Source, Spec,
     StreamSpec,
 };
-use relay_nodes::{RecordOptions, RecordSink, RtspOptions, RtspSource, SourceUrlError, Transport};
+use relay_nodes::{RecordOptions, RecordSink, RtspOptions, RtspSource, SourceUrlError, Transport, Viewers, WebRtcSink};
 use relay_record::{Retention, SyncPolicy};
 use relay_ring::{Cursor, LeakPolicy, Limits};
 
 use crate::{
-    config::{self, Config, Leak, Mistakes, Queue, Record, SinkKind},
+    config::{self, Config, Leak, Mistakes, Queue, Record, SinkKind, VIEWERS},
     http::Recorder,
+    watching::Watching,
 };
 
 /// The plan of `config`; what can't be planned is noted in `mistakes`.
@@ -41,6 +42,34 @@ pub(crate) fn plan(config: &Config, mistakes: &mut Mistakes<'_>) -> Option<Plan>
             None
         }
     }
+}
+
+/// The plan of a `config` that was found to be right, with the viewers of its streams, by name, let in by `watching`.
+///
+/// # Errors
+/// None, if it was.
+pub(crate) fn watched(
+    config: &Config,
+    watching: Option<&Watching>,
+) -> anyhow::Result<(Plan, BTreeMap<String, Viewers>)> {
+    let (mut spec, mut watched) = (Spec::default(), BTreeMap::new());
+    for stream in &config.streams {
+        let mut planned = self::stream(stream, source(&stream.source)?);
+        if let (Some(watching), Some(viewing)) = (watching, &stream.webrtc) {
+            let (sink, viewers) = watching.sink(viewing);
+            planned = planned.sink(VIEWERS, sink);
+            watched.insert(stream.name.clone(), viewers);
+        }
+        spec.streams.push(planned);
+    }
+    Ok((Plan::try_new(spec)?, watched))
+}
+
+/// The most bytes that each stream of `plan`, which is `config`'s without its viewers, may hold with them, beside what
+/// each viewer takes.
+pub(crate) fn memory(config: &Config, plan: &Plan) -> Vec<usize> {
+    let viewers = |stream: &config::Stream| stream.webrtc.as_ref().map_or(0, |_| WebRtcSink::MAX_BUFFER_BYTES);
+    plan.memory().zip(&config.streams).map(|((_, memory), stream)| memory.saturating_add(viewers(stream))).collect()
 }
 
 /// The source that a stream's `source` names.

@@ -84,6 +84,29 @@ impl Drop for Running {
 }
 
 #[test]
+fn a_port_that_is_taken_is_named_with_what_to_do() {
+    let scratch = Scratch::new("taken");
+    // Held until the end.
+    let media = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let page = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let [media, page] = [media.local_addr(), page.local_addr()].map(|address| address.expect("an address"));
+    for (http, webrtc, told, advice) in [
+        ("127.0.0.1:0".to_owned(), media.to_string(), media, "[webrtc] listen = "),
+        (page.to_string(), "127.0.0.1:0".to_owned(), page, "[http] listen"),
+    ] {
+        let text = format!(
+            "[http]\nlisten = \"{http}\"\n[webrtc]\nlisten = \"{webrtc}\"\n[streams.a]\nsource = \"rtsp://127.0.0.1:1/\"\n"
+        );
+        let file = scratch.file("taken.toml", &text);
+        let (status, _, stderr) = scratch.run(&["run", &file]);
+        let last = stderr.lines().last().unwrap_or_default();
+        assert_eq!(status, Some(1), "{stderr}");
+        assert!(last.contains(&told.to_string()) && last.contains(advice) && last.contains("in use"), "{stderr}");
+        assert_eq!(last.matches("in use").count(), 1, "{stderr}");
+    }
+}
+
+#[test]
 fn demo_serves_records_and_stops_in_good_order() {
     let scratch = Scratch::new("demo");
     let mut command = relayd(&["demo", "--listen", "127.0.0.1:0"]);

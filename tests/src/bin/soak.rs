@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use relay_tests::farm::Picture;
-use relay_tests::soak::{cameras, churn, kill};
+use relay_tests::soak::{cameras, churn, kill, viewers};
 
 /// Long runs.
 #[derive(Parser)]
@@ -39,6 +39,15 @@ enum Soak {
         #[arg(long, default_value_t = 50)]
         cameras: usize,
     },
+    /// WebRTC viewers that come and go.
+    Viewers {
+        /// Sessions, all waves together.
+        #[arg(long, default_value_t = 2_000)]
+        sessions: usize,
+        /// Viewers at once.
+        #[arg(long, default_value_t = 50)]
+        wave: usize,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         }
         Soak::Kill { kills, cameras, seed } => ("kill", kill::run(&kill::Scale { kills, cameras, seed })?),
         Soak::Churn { connects, cameras } => ("churn", churn::run(&churn::Scale { connects, cameras })?),
+        Soak::Viewers { sessions, wave } => ("viewers", viewers::run(&viewers::Scale { sessions, wave })?),
     };
     println!("\n{report}");
     let artifacts = relay_tests::root().join("artifacts");

@@ -36,9 +36,11 @@ fn run() -> anyhow::Result<()> {
     let scratch = Scratch::new("demo")?;
     let dir = scratch.path.join("recordings");
     let (demo, address) = start(&dir)?;
-    let page = http::request(address, "GET", "/", None)?;
-    assert_eq!(page.status, 200, "{}", page.text());
-    assert_eq!(external(&page.text()), Vec::<String>::new(), "the page needs nothing from elsewhere");
+    for path in ["/", "/player.js"] {
+        let page = http::request(address, "GET", path, None)?;
+        assert_eq!(page.status, 200, "{}", page.text());
+        assert_eq!(external(&page.text()), Vec::<String>::new(), "{path} needs nothing from elsewhere");
+    }
     wait_for("the stream is live", SOON, || {
         let answer = http::request(address, "GET", "/api/v1/streams", None).ok()?;
         let streams: Value = serde_json::from_slice(&answer.body).ok()?;

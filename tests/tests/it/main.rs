@@ -4,7 +4,12 @@
 mod cli;
 mod demo;
 mod ffprobe;
+mod mkv;
 mod page;
 mod peers;
 mod soak;
 mod tidy;
+mod ts;
+mod udp;
+mod watch;
+mod whep_peers;

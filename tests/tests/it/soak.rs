@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use relay_tests::farm::Picture;
 use relay_tests::needs;
-use relay_tests::soak::{Report, cameras, churn, kill};
+use relay_tests::soak::{Report, cameras, churn, kill, viewers};
 
 /// The runs measure how soon something happens: two at once would measure each other.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -31,4 +31,9 @@ fn a_kill_costs_at_most_a_fragment() {
 #[test]
 fn connects_and_disconnects_leave_nothing_behind() {
     must_keep_its_promises(|| churn::run(&churn::Scale { connects: 1_000, cameras: 20 }));
+}
+
+#[test]
+fn viewers_who_come_and_go_leave_nothing_behind() {
+    must_keep_its_promises(|| viewers::run(&viewers::Scale { sessions: 200, wave: 20 }));
 }

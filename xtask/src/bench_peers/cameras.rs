@@ -16,13 +16,13 @@ pub(super) struct Cameras {
 }
 
 impl Cameras {
-    /// Starts `count` cameras and waits until each has said `ready URL`.
+    /// Starts `count` cameras of the clip that `clip` asks for, and waits until each has said `ready URL`.
     ///
     /// # Errors
     /// When the process can't be started or ends before all are ready.
-    pub(super) fn start(count: usize) -> anyhow::Result<Self> {
+    pub(super) fn start(count: usize, clip: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(shell::target_dir().join("release/relay-sim"));
-        command.args(["camera", "--count", &count.to_string(), "--listen", "127.0.0.1:0"]);
+        command.args(["camera", "--count", &count.to_string(), "--listen", "127.0.0.1:0"]).args(clip);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn().context("start relay-sim")?;
         let mut cameras = Self { child, said: None, urls: Vec::new() };

@@ -27,9 +27,18 @@ pub(super) fn peak_memory(pids: impl IntoIterator<Item = u32>) -> anyhow::Result
     for pid in pids {
         let status =
             std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
-        bytes += peak_of(&status).with_context(|| format!("/proc/{pid}/status has no VmHWM"))?;
+        bytes += memory_of(&status, "VmHWM:").with_context(|| format!("/proc/{pid}/status has no VmHWM"))?;
     }
     Ok(bytes)
+}
+
+/// Resident memory of a process now, in bytes.
+///
+/// # Errors
+/// When it is gone.
+pub(super) fn resident_memory(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    memory_of(&status, "VmRSS:").with_context(|| format!("/proc/{pid}/status has no VmRSS"))
 }
 
 /// `utime` + `stime`, fields 14 and 15. The name in field 2 may hold anything, so count from its last bracket.
@@ -41,8 +50,8 @@ fn ticks_of(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn memory_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -63,5 +72,6 @@ mod tests {
         let me = std::process::id();
         assert!(cpu([me]).is_ok());
         assert!(peak_memory([me]).is_ok_and(|bytes| bytes > 100_000));
+        assert!(resident_memory(me).is_ok_and(|bytes| bytes > 100_000));
     }
 }

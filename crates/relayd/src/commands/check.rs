@@ -3,7 +3,10 @@
 use std::{path::Path, process::ExitCode};
 
 use super::{load, say, say_notes};
-use crate::config::{Loaded, Size};
+use crate::{
+    config::{Loaded, Size, VIEWERS, Viewing, WebRtc},
+    nodes,
+};
 
 pub(super) fn check(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let Loaded { config, plan, notes } = match load(path) {
@@ -13,13 +16,26 @@ pub(super) fn check(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     say_notes(&notes);
     say("ok")?;
     let width = config.streams.iter().map(|stream| stream.name.len()).max().unwrap_or(0).max("total".len());
-    for (stream, (name, memory)) in config.streams.iter().zip(plan.memory()) {
-        let sinks: Vec<&str> = stream.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let memory = nodes::memory(&config, &plan);
+    for (stream, memory) in config.streams.iter().zip(&memory) {
+        let viewers = stream.webrtc.as_ref().map(|_| VIEWERS);
+        let sinks: Vec<&str> = stream.sinks.iter().map(|sink| sink.name.as_str()).chain(viewers).collect();
         let sinks = if sinks.is_empty() { "no sinks".to_owned() } else { sinks.join(", ") };
-        let memory = Size(memory as u64).to_string();
-        say(format_args!("{name:width$}  up to {memory:>10} of media  {} -> {sinks}", stream.source.url))?;
+        let memory = Size(*memory as u64).to_string();
+        say(format_args!("{:width$}  up to {memory:>10} of media  {} -> {sinks}", stream.name, stream.source.url))?;
     }
-    let total = Size(plan.memory_max_bytes() as u64).to_string();
+    let total = Size(memory.iter().sum::<usize>() as u64).to_string();
     say(format_args!("{:width$}  up to {total:>10} of media in {} streams", "total", config.streams.len()))?;
+    let WebRtc { max_viewers, max_viewers_per_stream, listen, .. } = config.webrtc;
+    let places = |viewing: &Viewing| u64::from(viewing.max_viewers.unwrap_or(max_viewers_per_stream));
+    let places: u64 = config.streams.iter().filter_map(|stream| stream.webrtc.as_ref()).map(places).sum();
+    if places > 0 {
+        let places = places.min(max_viewers.into());
+        let (each, all) = (Size(VIEWER_MEMORY), Size(VIEWER_MEMORY * places));
+        say(format_args!("and about {all} for {places} viewers at {listen}, {each} for each, while they watch"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+/// What a viewer may take: its keys, and what was sent to it lately, to be sent again if it is lost.
+const VIEWER_MEMORY: u64 = 300 << 10;

@@ -1,4 +1,4 @@
-//! `[http]` and `[webrtc]`: what listens where, and who may come in.
+//! `[http]`: what listens where, and who may come in.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use toml::de::DeValue;
 
-use super::reader::{FromValue, Table, Wrong, one_of};
+use super::reader::{Found, FromValue, Table, Wrong, one_of};
 
 /// `[http]`: the page, the API, WHEP and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -65,12 +65,7 @@ impl Http {
             let advice = "can be reached from other machines: add token_file = \"…\", or spell out auth = \"none\"";
             table.wrong("listen", &listen.span, advice);
         }
-        if let Some(found) = &token_file
-            && let Err(error) = std::fs::metadata(&found.value)
-        {
-            let note = format!("token_file {}: {error}; relayd will not start without it", found.value.display());
-            table.mistakes.note(&found.span, note);
-        }
+        note_missing(&mut table, "token_file", token_file.as_ref());
         table.close();
         let auth = if token_file.is_some() { Auth::Token } else { Auth::None };
         Self {
@@ -81,41 +76,19 @@ impl Http {
     }
 }
 
+/// Notes a file that is needed at the start and can't be read now.
+pub(super) fn note_missing(table: &mut Table<'_, '_>, key: &str, file: Option<&Found<PathBuf>>) {
+    if let Some(found) = file
+        && let Err(error) = std::fs::metadata(&found.value)
+    {
+        let note = format!("{key} {}: {error}; relayd will not start without it", found.value.display());
+        table.mistakes.note(&found.span, note);
+    }
+}
+
 impl FromValue for Auth {
     fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
         one_of(value, &[("token", Self::Token), ("none", Self::None)])
-    }
-}
-
-/// `[webrtc]`: the one port that viewers' media goes through. Accepted but not used yet.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub(crate) struct WebRtc {
-    /// ONE UDP and one TCP port for every viewer.
-    #[schemars(with = "String", extend("default" = "0.0.0.0:8189"))]
-    pub(crate) listen: SocketAddr,
-    /// The addresses told to viewers, where they differ from those of this machine (behind NAT).
-    #[schemars(default, with = "Vec<String>")]
-    pub(crate) advertise: Vec<IpAddr>,
-}
-
-/// Where media listens unless told otherwise: everywhere, as viewers come from elsewhere.
-pub(crate) const WEBRTC_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8189);
-
-impl Default for WebRtc {
-    fn default() -> Self {
-        Self { listen: WEBRTC_LISTEN, advertise: Vec::new() }
-    }
-}
-
-impl WebRtc {
-    pub(super) fn read(mut table: Table<'_, '_>) -> Self {
-        let listen = table.get_or("listen", WEBRTC_LISTEN);
-        let advertise = table.get_or("advertise", Vec::new());
-        let span = table.key_span();
-        table.mistakes.note(&span, "[webrtc] is read, but live viewing is not built yet: nothing will listen there");
-        table.close();
-        Self { listen, advertise }
     }
 }
 
@@ -123,13 +96,6 @@ impl FromValue for SocketAddr {
     fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let text = String::from_value(value)?;
         text.parse().map_err(|_| Wrong::new("is not an address and port: write one such as \"127.0.0.1:8080\""))
-    }
-}
-
-impl FromValue for IpAddr {
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let text = String::from_value(value)?;
-        text.parse().map_err(|_| Wrong::new("holds what is not an IP address: write them such as [\"203.0.113.7\"]"))
     }
 }
 

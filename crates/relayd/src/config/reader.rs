@@ -97,6 +97,29 @@ impl<'a, 't> Table<'a, 't> {
         })
     }
 
+    /// The tables of the list at `key`, at most `max`, each read by `read`.
+    pub(crate) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        max: usize,
+        read: impl Fn(Table<'_, 't>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(entry) = self.entry(key) else { return Vec::new() };
+        let Some(array) = entry.value.as_array() else {
+            self.wrong(key, &entry.span, "is no list: write tables in square brackets, [{ … }, { … }]");
+            return Vec::new();
+        };
+        if array.len() > max {
+            self.wrong(key, &entry.span, &format!("has {} entries: at most {max}", array.len()));
+        }
+        let mut found = Vec::new();
+        for item in array.iter().take(max) {
+            let entry = Entry { key_span: item.span(), span: item.span(), value: item.get_ref() };
+            found.extend(self.open(key, &entry).and_then(&read));
+        }
+        found
+    }
+
     /// Every entry, in the order of the file, for a table whose keys are names.
     pub(crate) fn names(&mut self) -> Vec<(&'a str, Entry<'a>)> {
         let mut entries: Vec<_> = std::mem::take(&mut self.entries).into_iter().collect();

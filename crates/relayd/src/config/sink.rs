@@ -46,8 +46,11 @@ enum Type {
 
 impl FromValue for Type {
     fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        const NOT_BUILT: [&str; 5] = ["kvs", "webrtc", "hls", "srt", "rtsp"];
+        const NOT_BUILT: [&str; 4] = ["kvs", "hls", "srt", "rtsp"];
         match value.as_str() {
+            Some("webrtc") => {
+                Err(Wrong::new("is no sink to name: every stream may be watched unless it says webrtc = false"))
+            }
             Some(text) if NOT_BUILT.contains(&text) => {
                 Err(Wrong::new(format!("is not built yet: {text} sinks are to come; write \"record\"")))
             }
@@ -123,7 +126,8 @@ impl Record {
     }
 }
 
-fn time_within(table: &mut Table<'_, '_>, key: &'static str, (min, max): (Time, Time)) -> Option<Time> {
+/// A duration that is noted as wrong if out of range.
+pub(super) fn time_within(table: &mut Table<'_, '_>, key: &'static str, (min, max): (Time, Time)) -> Option<Time> {
     let found = table.get::<Time>(key)?;
     if found.value < min || found.value > max {
         table.wrong(key, &found.span, &format!("is out of range: write \"{min}\" to \"{max}\""));

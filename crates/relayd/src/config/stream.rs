@@ -10,6 +10,7 @@ use super::{
     reader::Table,
     sink::{Record, Sink, SinkKind},
     source::{Source, SourceForm},
+    webrtc::{Viewing, ViewingForm},
 };
 
 /// `[streams.NAME]`: where the media comes from and where it goes.
@@ -32,15 +33,17 @@ pub(crate) struct Stream {
     /// The sinks by name.
     #[schemars(default, with = "BTreeMap<String, SinkKind>")]
     pub(crate) sinks: Vec<Sink>,
-    /// Whether it may be watched over WHEP. Not built yet: only `false` is taken.
-    #[schemars(with = "Option<bool>", extend("const" = false))]
-    #[expect(dead_code, reason = "read by the schema only")]
-    webrtc: Short,
+    /// Whether it may be watched over WHEP, `true` unless said otherwise; or a table with what there is to say of it.
+    #[schemars(with = "Option<ViewingForm>")]
+    pub(crate) webrtc: Option<Viewing>,
 }
 
 /// A key that only says something in the file: a short form.
 #[derive(Clone, Copy, Debug)]
 struct Short;
+
+/// The name of the sink that serves all viewers of a stream.
+pub(crate) const VIEWERS: &str = "webrtc";
 
 /// More sinks of a stream than this are refused: each keeps a cursor and a task.
 const SINKS_MAX: usize = 64;
@@ -70,14 +73,14 @@ impl Stream {
                 list.mistakes.add(&list.key_span(), message);
             }
         }
-        if let Some(found) = table.get::<bool>("webrtc")
-            && found.value
-        {
-            table.wrong("webrtc", &found.span, "is not built yet: drop it, or write false");
+        let webrtc = Viewing::read(&mut table);
+        if let Some(sink) = sinks.iter().find(|sink| sink.name == VIEWERS && webrtc.is_some()) {
+            let message = format!("{VIEWERS:?} is the name of the viewers' sink: name this one otherwise");
+            table.mistakes.add(&sink.key_span, message);
         }
         same_directory_twice(&sinks, name, table.mistakes);
         table.close();
-        Some(Self { name: name.to_owned(), key_span, source: source?, record: Short, sinks, webrtc: Short })
+        Some(Self { name: name.to_owned(), key_span, source: source?, record: Short, sinks, webrtc })
     }
 }
 

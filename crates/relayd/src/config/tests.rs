@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use toml::de::DeValue;
 
 use super::*;
 
@@ -75,7 +76,6 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[streams.a]\nsource = \"https://e.com/l.m3u8\"\nwebrtc = true\n[streams.a.sinks.cloud]\ntype = \"kvs\"\nstream_name = \"x\"\n",
         &[
             "f:2:10: streams.a.source = \"https://e.com/l.m3u8\" is not built yet: HLS over https: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
-            "f:3:10: streams.a.webrtc = true is not built yet: drop it, or write false",
             "f:5:8: streams.a.sinks.cloud.type = \"kvs\" is not built yet: kvs sinks are to come; write \"record\"",
         ],
     ),
@@ -105,6 +105,70 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\n[streams.a.sinks.x]\ntype = \"record\"\ndir = \"r\"\n",
         &["f:4:18: a: sinks \"record\" and \"x\" both record into \"r\": give one another dir"],
+    ),
+    (
+        "[webrtc]\nlisten = \"8189\"\nadvertise = [\"203.0.113.7\", \"http://x\"]\nmax_lag = \"1m\"\nmax_viewers = 0\nmax_viewers_per_stream = 70000\nallow_origins = [\"example.com\"]\n",
+        &[
+            "f:2:10: webrtc.listen = \"8189\" is not an address and port: write one such as \"127.0.0.1:8080\"",
+            "f:3:13: webrtc.advertise = [\"203.0.113.7\", \"http://x\"] holds \"http://x\", which can't be told to viewers: write an IP address (\"203.0.113.7\"), a DNS name, either with a port behind it, \"stun:HOST:PORT\" or \"ec2\"",
+            "f:4:11: webrtc.max_lag = \"1m\" is out of range: write \"200ms\" to \"10s\"",
+            "f:5:15: webrtc.max_viewers = 0 would let nobody watch: write 1 or more, or webrtc = false with the stream",
+            "f:6:26: webrtc.max_viewers_per_stream = 70000 is out of range: write a whole number up to 65535",
+            "f:7:17: webrtc.allow_origins = [\"example.com\"] holds \"example.com\", which is no origin: write \"https://HOST[:PORT]\", or \"*\"",
+        ],
+    ),
+    (
+        "[webrtc]\nadvertise = [\"203.0.113.7:40000\", \"[2001:db8::7]:40000\", \"relay.example.com\", \"relay.example.com:40000\", \"stun:stun.example.com\", \"ec2\"]\nallow_origins = [\"https://example.com\", \"http://10.0.0.5:3000\"]\n",
+        &[],
+    ),
+    (
+        "[webrtc]\nadvertise = [\"1.1.1.1\",\"1.1.1.2\",\"1.1.1.3\",\"1.1.1.4\",\"1.1.1.5\",\"1.1.1.6\",\"1.1.1.7\",\"1.1.1.8\",\"1.1.1.9\"]\n",
+        &[
+            "f:2:13: webrtc.advertise = [\"1.1.1.1\",\"1.1.1.2\",\"1.1.1.3\",\"1.1.1.4\",\"1.1.1.5\",\"1.1.1.6\"… has too many: at most 8",
+        ],
+    ),
+    (
+        "[[webrtc.ice_servers]]\nurls = [\"turn:t.example.com\"]\n[[webrtc.ice_servers]]\nurls = [\"turn:user:s3cr3t@t.example.com\"]\nusername = \"a\"\n[[webrtc.ice_servers]]\nurls = [\"stun:t.example.com\"]\nsecret_file = \"f\"\n[[webrtc.ice_servers]]\nurl = \"x\"\n",
+        &[
+            "f:1:1: webrtc.ice_servers: a turn: server needs a username with its credential_file, or a secret_file",
+            "f:3:1: webrtc.ice_servers: username and credential_file belong together: write both",
+            "f:4:8: webrtc.ice_servers.urls = [\"turn:***@t.example.com\"] holds \"turn:***@t.example.com\", which is no STUN or TURN server: write \"stun:HOST:PORT\" or \"turn:HOST:PORT?transport=udp\"",
+            "f:6:1: webrtc.ice_servers: a stun: server asks for no login: drop it",
+            "f:9:1: [webrtc.ice_servers] needs urls = [\"turn:HOST:3478?transport=udp\"]",
+            "f:10:1: unknown key \"url\" in [webrtc.ice_servers]: did you mean \"urls\"?",
+        ],
+    ),
+    (
+        "[webrtc]\nice_servers = [{ urls = [], credential = \"s3cr3t\" }, { urls = [\"turn:t\"], username = \"a b\", credential_file = \"f\" }, 5]\n",
+        &[
+            "f:2:25: webrtc.ice_servers.urls = [] has 0: write 1 to 6",
+            "f:2:29: unknown key \"credential\" in [webrtc.ice_servers]: did you mean \"credential_file\"?",
+            "f:2:86: webrtc.ice_servers.username = \"a b\" can't be a name: write 1 to 128 visible ASCII characters",
+            "f:2:118: webrtc.ice_servers = 5 is not a table: write [webrtc.ice_servers]",
+        ],
+    ),
+    (
+        "[webrtc]\nice_servers = [{ urls = [\"turn:t\"], username = \"u\", credential_file = \"f\" }, { urls = [\"stun:s\"] }, { urls = [\"turns:t:443?transport=tcp\"], secret_file = \"f\", ttl = \"1h\" }]\n",
+        &[],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\nwebrtc = { max_viewers = 0, token = \"s3cr3t\" }\n[streams.b]\nsource = \"test://pattern\"\nwebrtc = 1\n",
+        &[
+            "f:3:26: streams.a.webrtc.max_viewers = 0 would let nobody watch: write 1 or more, or webrtc = false with the stream",
+            "f:3:29: unknown key \"token\" in [streams.a.webrtc]: the keys here are max_viewers, token_file",
+            "f:6:10: streams.b.webrtc = 1 is neither true nor false nor a table: write one of them",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\nwebrtc = { max_viewers = 5, token_file = \"t\" }\n[streams.b]\nsource = \"test://pattern\"\nwebrtc = true\n",
+        &[],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.webrtc]\ntype = \"record\"\ndir = \"d\"\n[streams.a.sinks.live]\ntype = \"webrtc\"\n",
+        &[
+            "f:3:18: \"webrtc\" is the name of the viewers' sink: name this one otherwise",
+            "f:7:8: streams.a.sinks.live.type = \"webrtc\" is no sink to name: every stream may be watched unless it says webrtc = false",
+        ],
     ),
     ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
     (
@@ -189,7 +253,9 @@ fn the_example_is_valid_as_it_stands_and_with_every_key() {
         };
         assert_eq!(told(a), told(b));
     }
-    assert_eq!(as_it_stands.webrtc.listen, with_defaults.webrtc.listen);
+    let no_default = |webrtc: &WebRtc| WebRtc { advertise: Vec::new(), ice_servers: Vec::new(), ..webrtc.clone() };
+    assert_eq!(no_default(&as_it_stands.webrtc), no_default(&with_defaults.webrtc));
+    assert_eq!((with_defaults.webrtc.advertise.len(), with_defaults.webrtc.ice_servers.len()), (4, 3));
     assert_eq!(as_it_stands.http.listen, with_defaults.http.listen);
     assert_eq!(as_it_stands.runtime.scheduler, with_defaults.runtime.scheduler);
 }
@@ -208,6 +274,9 @@ fn the_schema_and_the_example_name_the_same_keys() {
 fn collect_schema(root: &Value, schema: &Value, path: &str, paths: &mut BTreeSet<String>) {
     if let Some(name) = schema["$ref"].as_str() {
         collect_schema(root, &root["$defs"][name.rsplit('/').next().unwrap()], path, paths);
+    }
+    if schema["items"].is_object() {
+        collect_schema(root, &schema["items"], path, paths);
     }
     for list in ["anyOf", "oneOf", "allOf"] {
         for schema in schema[list].as_array().into_iter().flatten() {
@@ -232,7 +301,8 @@ fn collect_example(table: &DeTable<'_>, path: &str, paths: &mut BTreeSet<String>
         if !named {
             paths.insert(path.clone());
         }
-        if let Some(table) = value.get_ref().as_table() {
+        let items = value.get_ref().as_array().into_iter().flat_map(|array| array.iter().map(toml::Spanned::get_ref));
+        for table in std::iter::once(value.get_ref()).chain(items).filter_map(DeValue::as_table) {
             collect_example(table, &path, paths);
         }
     }

@@ -15,18 +15,21 @@ use serde::Serialize;
 
 use super::{App, problem::Problem};
 
-const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+/// What changes from one moment to the next.
+pub(super) const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
 /// Every stream, in the order of the configuration.
 pub(super) async fn streams(State(app): State<App>) -> impl IntoResponse {
-    let streams: Vec<Stream> = app.0.pipeline.snapshot().iter().map(Stream::from).collect();
+    let told = |stream: &StreamSnapshot| Stream::new(stream, app.0.whep.count(&stream.name));
+    let streams: Vec<Stream> = app.0.pipeline.snapshot().iter().map(told).collect();
     (NO_STORE, Json(streams))
 }
 
 /// One stream.
 pub(super) async fn stream(State(app): State<App>, Path(name): Path<String>) -> Result<impl IntoResponse, Problem> {
     let snapshot = app.0.pipeline.stream(&name).ok_or_else(|| Problem::no_stream(&name))?;
-    Ok((NO_STORE, Json(Stream::from(&snapshot))))
+    let viewers = app.0.whep.count(&name);
+    Ok((NO_STORE, Json(Stream::new(&snapshot, viewers))))
 }
 
 /// A stream as told.
@@ -39,6 +42,8 @@ pub(crate) struct Stream {
     tracks: Vec<Track>,
     ring: Ring,
     sinks: Vec<Sink>,
+    /// Over WHEP, those that are connecting included.
+    viewers: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,8 +102,8 @@ struct Sink {
     last_error: Option<String>,
 }
 
-impl From<&StreamSnapshot> for Stream {
-    fn from(stream: &StreamSnapshot) -> Self {
+impl Stream {
+    fn new(stream: &StreamSnapshot, viewers: usize) -> Self {
         Self {
             name: stream.name.clone(),
             state: stream.source.state.as_str(),
@@ -107,6 +112,7 @@ impl From<&StreamSnapshot> for Stream {
             tracks: stream.source.tracks.iter().map(Track::from).collect(),
             ring: Ring::from(&stream.ring),
             sinks: stream.sinks.iter().map(Sink::from).collect(),
+            viewers,
         }
     }
 }
@@ -214,7 +220,7 @@ fn fps(snapshot: &TrackSnapshot) -> f64 {
     ((snapshot.packets_per_second_milli + 50) / 100) as f64 / 10.0
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -54,7 +54,7 @@ impl Token {
     }
 
     /// Whether `headers` carry it; takes the same time wherever a wrong one differs.
-    fn is_in(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
             return false;
         };

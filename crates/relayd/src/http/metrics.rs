@@ -24,6 +24,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
         [("version", env!("CARGO_PKG_VERSION")), ("allocator", allocator::NAME), ("scheduler", app.0.scheduler)];
     text.sample("relayd_build_info", "gauge", "What is running.", &labels, 1);
     streams(&mut text, &app.0.pipeline.snapshot());
+    whep(&mut text, &app);
     process(&mut text, Process::read());
     for figure in allocator::figures() {
         text.sample(figure.name, figure.kind, figure.help, &[], figure.value);
@@ -65,7 +66,8 @@ fn source(text: &mut Text, stream: &StreamSnapshot) {
     text.sample("relayd_ring_packets", "gauge", "Packets in the ring.", &name, stream.ring.packets);
     let help = "Groups of pictures too large for the ring, which leave no point to join at.";
     text.sample("relayd_ring_oversized_gops_total", "counter", help, &name, stream.ring.oversized_gops);
-    text.sample("relayd_webrtc_viewers", "gauge", "Viewers over WHEP.", &name, 0);
+    let help = "Key frames asked of the source; requests before one comes count as one.";
+    text.sample("relayd_key_frame_requests_total", "counter", help, &name, stream.ring.key_frame_requests);
 }
 
 fn sink(text: &mut Text, stream: &str, sink: &SinkSnapshot) {
@@ -85,6 +87,44 @@ fn sink(text: &mut Text, stream: &str, sink: &SinkSnapshot) {
     text.sample("relayd_sink_restarts_total", "counter", "Runs that failed.", &labels, sink.restarts);
     if sink.kind == "record" {
         text.sample("relayd_record_bytes_total", "counter", "Bytes of media recorded.", &labels, sink.bytes_out);
+    }
+}
+
+fn whep(text: &mut Text, app: &App) {
+    let whep = &app.0.whep;
+    for stream in app.0.pipeline.snapshot() {
+        let name = [("stream", stream.name.as_str())];
+        let viewers = whep.count(&stream.name);
+        let help = "Viewers over WHEP, those that are connecting included.";
+        text.sample("relayd_webrtc_viewers", "gauge", help, &name, viewers);
+        let Some(watch) = whep.watch(&stream.name) else { continue };
+        let help = "Viewers that receive media.";
+        text.sample("relayd_webrtc_connected_viewers", "gauge", help, &name, watch.connected());
+        for (outcome, count) in watch.ends() {
+            let labels = [name[0], ("outcome", outcome)];
+            text.sample("relayd_webrtc_sessions_total", "counter", "Sessions that ended, by how.", &labels, count);
+        }
+    }
+    if let Some(drops) = whep.port_drops() {
+        let help = "Datagrams that were for nobody, or that could not be taken or sent.";
+        for (reason, count) in [
+            ("unknown_session", drops.unknown_session),
+            ("unknown_address", drops.unknown_address),
+            ("malformed", drops.malformed),
+            ("flood", drops.flood),
+            ("send_buffer_full", drops.send_buffer_full),
+            ("unreachable", drops.unreachable),
+        ] {
+            text.sample("relayd_webrtc_port_dropped_total", "counter", help, &[("reason", reason)], count);
+        }
+    }
+    for ((stream, outcome), count) in whep.offers() {
+        let labels = [("stream", stream.as_str()), ("outcome", outcome)];
+        text.sample("relayd_webrtc_offers_total", "counter", "What became of viewers' offers.", &labels, count);
+    }
+    for ((method, status), count) in whep.requests() {
+        let labels = [("method", method), ("status", &status.to_string())];
+        text.sample("relayd_whep_requests_total", "counter", "Requests to /whep.", &labels, count);
     }
 }
 

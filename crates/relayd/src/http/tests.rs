@@ -1,6 +1,7 @@
 //! The surface as a client sees it: shapes, status codes, who may come in, ranges, and no secrets anywhere.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path as FilePath,
     sync::{Mutex, MutexGuard},
@@ -44,31 +45,35 @@ impl Source for Camera {
     }
 
     async fn run(&self, out: &mut Output, ctx: &SourceContext) -> Result<(), NodeError> {
-        const SPS: &[u8] = &[
-            0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00,
-            0x03, 0x03, 0x20, 0xf1, 0x83, 0x24, 0x80,
-        ];
         ctx.monitor.connecting();
-        let config = h264::Config::parse(SPS, &[0x68, 0xcb, 0x83, 0xcb, 0x20]).expect("parameter sets");
-        let track = MediaTrack { id: TrackId(1), codec: Codec::H264(config), timebase: Timebase::VIDEO };
-        let track = Arc::new(track);
-        for (ticks, flags) in [(0, Flags::KEY | Flags::DISCONTINUITY), (3_600, Flags::empty())] {
-            let time = Timestamp::new(ticks, Timebase::VIDEO);
-            out.push(Packet {
-                track: track.clone(),
-                dts: time,
-                pts: time,
-                duration: None,
-                arrival: ctx.clock.now(),
-                wall: Wall { utc: ctx.clock.utc(), origin: WallOrigin::Arrival },
-                flags,
-                payload: Bytes::from_static(&[0, 0, 0, 1, 0x65]),
-            });
-        }
+        pictures(&ctx.clock).into_iter().for_each(|picture| out.push(picture));
         ctx.monitor.live();
         ctx.shutdown.cancelled().await;
         Ok(())
     }
+}
+
+/// A key frame and a picture after it.
+fn pictures(clock: &Clock) -> [Packet; 2] {
+    const SPS: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00,
+        0x03, 0x03, 0x20, 0xf1, 0x83, 0x24, 0x80,
+    ];
+    let config = h264::Config::parse(SPS, &[0x68, 0xcb, 0x83, 0xcb, 0x20]).expect("parameter sets");
+    let track = Arc::new(MediaTrack { id: TrackId(1), codec: Codec::H264(config), timebase: Timebase::VIDEO });
+    [(0, Flags::KEY | Flags::DISCONTINUITY), (3_600, Flags::empty())].map(|(ticks, flags)| {
+        let time = Timestamp::new(ticks, Timebase::VIDEO);
+        Packet {
+            track: track.clone(),
+            dts: time,
+            pts: time,
+            duration: None,
+            arrival: clock.now(),
+            wall: Wall { utc: clock.utc(), origin: WallOrigin::Arrival },
+            flags,
+            payload: Bytes::from_static(&[0, 0, 0, 1, 0x65]),
+        }
+    })
 }
 
 /// A camera that refuses.
@@ -111,22 +116,35 @@ impl Sink for Taker {
 }
 
 /// A running surface over a live stream `yard`, recorded by `archive` into `dir`, and a dead one, `gate`.
-struct House {
-    app: App,
+pub(super) struct House {
+    pub(super) app: App,
     _pipeline: Pipeline,
 }
 
 impl House {
     async fn open(dir: &FilePath, token: Option<&str>) -> Self {
+        Self::with_whep(dir, token, Whep::new(Settings::default(), BTreeMap::new(), &Clock::system()), vec![]).await
+    }
+
+    /// With streams that may be watched through `whep`: the first of `sinks` serves `yard`, the second `gate`.
+    pub(super) async fn with_whep(
+        dir: &FilePath,
+        token: Option<&str>,
+        whep: Whep,
+        sinks: Vec<relay_nodes::WebRtcSink>,
+    ) -> Self {
         let yard = StreamSpec::new("yard", Box::new(Camera)).sink("archive", Taker);
-        let gate = StreamSpec::new("gate", Box::new(Refusing));
-        let plan = Plan::try_new(Spec { streams: vec![yard, gate] }).expect("a plan");
+        let mut streams = vec![yard, StreamSpec::new("gate", Box::new(Refusing))];
+        for (stream, sink) in streams.iter_mut().zip(sinks) {
+            stream.sinks.push(relay_graph::SinkSpec { name: "webrtc".into(), sink: Box::new(sink) });
+        }
+        let plan = Plan::try_new(Spec { streams }).expect("a plan");
         let clock = Clock::system();
         let pipeline = Pipeline::start(plan, &clock);
         let recorder = Recorder { stream: "yard".into(), sink: "archive".into(), dir: dir.to_owned() };
         let heartbeat = Heartbeat::start(&clock, &[tokio::runtime::Handle::current()]);
         let token = token.map(|token| Token::new(token).expect("a token"));
-        let app = App::new(pipeline.reader(), vec![recorder], token, heartbeat, "shared");
+        let app = App::new(pipeline.reader(), vec![recorder], token, heartbeat, "shared", whep);
         let settled = || {
             let [yard, gate] = &pipeline.snapshot()[..] else { return false };
             yard.sinks[0].packets_out == 2 && !gate.source.failures.is_empty()
@@ -137,7 +155,7 @@ impl House {
         Self { app, _pipeline: pipeline }
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+    pub(super) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -148,36 +166,36 @@ impl House {
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], Body::empty()).await
     }
 }
 
-struct Answer {
-    status: u16,
-    headers: axum::http::HeaderMap,
-    body: Bytes,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: axum::http::HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
 /// A directory that goes with the test.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("relayd-{name}-{}", std::process::id()));
         fs::create_dir_all(path.join("yard")).expect("a directory");
         Self(path)
@@ -217,7 +235,8 @@ async fn the_api_tells_streams_in_the_shape_of_the_contract() {
                 "name": "archive", "type": "record", "state": "running", "packets_in": 2, "packets_out": 2,
                 "packets_dropped": { "cap": 0, "lag": 0, "no_key_frame": 0 }, "packets_buffered": 0, "lag_ms": 0,
                 "last_error": null
-            }]
+            }],
+            "viewers": 0
         },
         {
             "name": "gate", "state": "backoff", "since": null,
@@ -227,7 +246,8 @@ async fn the_api_tells_streams_in_the_shape_of_the_contract() {
             },
             "tracks": [],
             "ring": { "packets": 0, "bytes": 0, "span_ms": 0, "join_points": 0 },
-            "sinks": []
+            "sinks": [],
+            "viewers": 0
         }
     ]);
     assert_eq!(streams, expected);
@@ -270,7 +290,6 @@ async fn metrics_have_the_names_of_the_contract() {
 async fn requests_that_can_t_be_met_are_problems() {
     let scratch = Scratch::new("problems");
     let house = House::open(&scratch.0, None).await;
-    let large = "x".repeat(100_000);
     for (method, path, headers, body, status) in [
         ("GET", "/nothing", &[][..], "", 404),
         ("GET", "/api/v1/streams/nobody", &[], "", 404),
@@ -282,10 +301,8 @@ async fn requests_that_can_t_be_met_are_problems() {
         ("POST", "/metrics", &[], "", 405),
         ("DELETE", "/api/v1/streams/yard", &[], "", 405),
         ("PUT", "/healthz", &[], "", 405),
-        ("POST", "/whep/yard", &[], "v=0", 501),
-        ("POST", "/whep/nobody", &[], "v=0", 404),
-        ("POST", "/whep/yard", &[], large.as_str(), 413),
-        ("POST", "/whep/yard", &[("content-length", "100000")], "", 413),
+        ("GET", "/api/v1/streams/nobody/viewers", &[], "", 404),
+        ("GET", "/metrics", &[("content-length", "100000")], "", 413),
     ] {
         let answer = house.ask(method, path, headers, Body::from(body.to_owned())).await;
         assert_eq!(answer.status, status, "{method} {path}");
@@ -386,6 +403,64 @@ async fn recordings_are_listed_and_played_in_parts() {
     }
 }
 
+/// Two fragments as a recorder writes them, where the first one ends, and what finishes them.
+fn running_file() -> (Vec<u8>, usize, relay_mp4::Finale) {
+    let [key, next] = pictures(&Clock::system()).map(Arc::new);
+    let (tracks, time) = (vec![key.track.clone()], key.dts);
+    let start = relay_mp4::Start { tracks, zero: time, presentation: time, utc: key.wall.utc };
+    let (mut muxer, mut file) = relay_mp4::Muxer::new(start).expect("a muxer");
+    let ends = [key, next].map(|packet| {
+        let payload = packet.payload.clone();
+        let samples = vec![relay_mp4::Sample { packet, duration: 3_600 }];
+        let fragment = muxer.fragment(&[relay_mp4::Run { track: 0, samples }]).expect("a fragment");
+        file.extend([fragment.header(), &payload].concat());
+        muxer.commit(fragment);
+        file.len()
+    });
+    (file, ends[0], muxer.finish().expect("an end"))
+}
+
+/// Whoever plays a running recording sees a finished one, whatever becomes of the file meanwhile.
+#[tokio::test]
+async fn a_running_recording_is_played_as_it_was_listed() {
+    let scratch = Scratch::new("running");
+    let house = House::open(&scratch.0, None).await;
+    let (file, first_end, finale) = running_file();
+    let path = scratch.0.join("yard/2026-11-21T02-31-00.000Z.mp4");
+    let list = async || house.get("/api/v1/streams/yard/recordings").await.json()[0]["url"].clone();
+    // The second fragment is being written.
+    fs::write(&path, &file[..first_end + 40]).expect("a file");
+    let url = list().await.as_str().expect("a URL").to_owned();
+    assert!(url.ends_with(&format!("?bytes={}", first_end + 40)), "{url}");
+    let shown = house.get(&url).await;
+    assert_eq!((shown.status, shown.header("content-type")), (200, "video/mp4"));
+    let samples = |bytes: &[u8]| relay_mp4::read_samples(bytes).expect("a recording")[0].samples.len();
+    assert_eq!(samples(&shown.body), 1);
+    assert!(relay_mp4::finished_moov_offset(&shown.body).is_some_and(|at| at == first_end as u64));
+    let len = shown.body.len();
+    let finished = [&finale.head, &file[finale.head.len()..], &finale.moov].concat();
+    for now in [&file, &finished] {
+        fs::write(&path, now).expect("a file");
+        // Through the joints of head, file and index; and as if it had been forgotten.
+        for (first, last) in [(0, 3), (10, 60), (0, len - 1), (40, first_end), (first_end + 1, len - 1), (len - 1, len)]
+        {
+            for bytes in [first_end + 40, first_end + 41 + first % 7] {
+                let (url, range) = (url.replace(&format!("{}", first_end + 40), &bytes.to_string()), (first, last));
+                let headers = [("range", &*format!("bytes={first}-{last}"))];
+                let part = house.ask("GET", &url, &headers, Body::empty()).await;
+                assert_eq!(part.body, shown.body[first..=last.min(len - 1)], "{range:?}");
+                let told = format!("bytes {first}-{}/{len}", last.min(len - 1));
+                assert_eq!((part.status, part.header("content-range")), (206, &*told));
+            }
+        }
+    }
+    assert!(list().await.as_str().is_some_and(|url| url.ends_with(".mp4")), "a finished one is what it is");
+    assert_eq!(samples(&house.get(&list().await.to_string().replace('"', "")).await.body), 2);
+    for (query, status) in [("bytes=99999999", 200), ("bytes=0", 200), ("bytes=-1", 400), ("bytes=x", 400)] {
+        assert_eq!(house.get(&format!("/recordings/yard/2026-11-21T02-31-00.000Z.mp4?{query}")).await.status, status);
+    }
+}
+
 #[tokio::test]
 async fn the_page_fetches_nothing_from_elsewhere() {
     let scratch = Scratch::new("page");
@@ -432,10 +507,10 @@ async fn beyond_its_cap_the_server_turns_connections_away() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("an address");
     let end = Notify::new();
-    let server = Server::new(listener, house.app.router()).run(end.notified());
+    let server = Server::new(listener, house.app.router()).at_most(8).run(end.notified());
     let client = async {
         let mut held = Vec::new();
-        for _ in 0..server::CONNECTIONS_MAX {
+        for _ in 0..8 {
             held.push(TcpStream::connect(addr).await.expect("a connection"));
         }
         let mut one_more = TcpStream::connect(addr).await.expect("a connection");
@@ -487,7 +562,8 @@ async fn secrets_reach_neither_log_nor_answer() {
     let clock = Clock::system();
     let pipeline = Pipeline::start(loaded.plan, &clock);
     let heartbeat = Heartbeat::start(&clock, &[]);
-    let app = App::new(pipeline.reader(), nodes::recorders(&loaded.config), token, heartbeat, "shared");
+    let whep = Whep::new(Settings::default(), BTreeMap::new(), &clock);
+    let app = App::new(pipeline.reader(), nodes::recorders(&loaded.config), token, heartbeat, "shared", whep);
     let house = House { app, _pipeline: pipeline };
     while house._pipeline.snapshot()[0].source.last_error.is_none() {
         clock.sleep(Duration::from_millis(5)).await;

@@ -1,0 +1,153 @@
+//! Runs a planner against an origin on simulated time, and keeps what it hands out.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use relay_hls::proto::{Answer, Begin, Event, FetchId, Joint, Options, Output, Planner, Rendition};
+use url::Url;
+
+use crate::origin::{Id, Millis, Setup, millis};
+
+/// A segment as it was handed out.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) begin: Begin,
+    pub(crate) bytes: Bytes,
+    pub(crate) whole: bool,
+    /// When its first byte came.
+    pub(crate) at: Millis,
+}
+
+impl Taken {
+    /// Which one it is, by its bytes.
+    pub(crate) fn id(&self) -> Id {
+        let number = |at: usize| u64::from_be_bytes(*self.bytes[at..].first_chunk().unwrap());
+        Id { run: number(1), index: number(9) }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    pub(crate) taken: Vec<Taken>,
+    /// Reasons of failures, gaps, stalls and notices with their times.
+    pub(crate) reasons: Vec<(Millis, &'static str)>,
+    pub(crate) is_ended: bool,
+    /// Requests made.
+    pub(crate) requests: usize,
+    pub(crate) last_at: Millis,
+}
+
+struct World {
+    start: Instant,
+    now: Millis,
+    setup: Setup,
+    planner: Planner,
+    coming: Vec<(Millis, u64, FetchId, Answer)>,
+    order: u64,
+    asked_playlists: usize,
+    story: Story,
+    open: Option<(Begin, BytesMut, Millis)>,
+}
+
+/// Plays for so long.
+pub(crate) fn play(setup: Setup, options: Options, length: Millis) -> Story {
+    let url = if setup.has_master { "http://origin/master.m3u8" } else { "http://origin/high/live.m3u8" };
+    #[expect(clippy::disallowed_methods, reason = "any instant does")]
+    let start = Instant::now();
+    let planner = Planner::new(start, Url::parse(url).unwrap(), options);
+    let mut world = World {
+        start,
+        now: 0,
+        setup,
+        planner,
+        coming: Vec::new(),
+        order: 0,
+        asked_playlists: 0,
+        story: Story::default(),
+        open: None,
+    };
+    let mut idle = 0;
+    while world.now < length && !world.story.is_ended {
+        world.carry_out();
+        let before = world.now;
+        if !world.step() {
+            break;
+        }
+        idle = if world.now == before { idle + 1 } else { 0 };
+        assert!(idle < 10_000, "no time passes at {before} ms");
+    }
+    world.carry_out();
+    world.story.last_at = world.now;
+    world.story
+}
+
+impl World {
+    fn step(&mut self) -> bool {
+        let answer = self.coming.iter().map(|(at, order, ..)| (*at, *order)).min();
+        let timeout = self.planner.poll_timeout().map(|at| {
+            let after = at.saturating_duration_since(self.start);
+            // Rounded up: it must have passed.
+            u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap().max(self.now)
+        });
+        match (answer, timeout) {
+            (Some((at, order)), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {
+                self.now = self.now.max(at);
+                let index = self.coming.iter().position(|(_, found, ..)| *found == order).unwrap();
+                let (_, _, id, answer) = self.coming.remove(index);
+                self.planner.handle_input(self.start + millis(self.now), id, answer);
+            }
+            (_, Some(timeout)) => {
+                self.now = timeout;
+                self.planner.handle_timeout(self.start + millis(self.now));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.planner.poll_output() {
+            match output {
+                Output::Fetch(fetch) => {
+                    self.story.requests += 1;
+                    self.asked_playlists += usize::from(fetch.url.path().ends_with("live.m3u8"));
+                    for (at, answer) in self.setup.answer(self.now, &fetch, self.asked_playlists) {
+                        self.order += 1;
+                        self.coming.push((at, self.order, fetch.id, answer));
+                    }
+                }
+                Output::Cancel(id) => self.coming.retain(|(_, _, of, _)| *of != id),
+                Output::Event(event) => self.hear(event),
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        let now = self.now;
+        let mut note = |reason| self.story.reasons.push((now, reason));
+        match event {
+            Event::Begin(begin) => {
+                assert!(self.open.is_none(), "a segment begins in another");
+                assert_eq!(begin.rendition, Rendition::Main);
+                self.open = Some((begin, BytesMut::new(), now));
+            }
+            Event::Bytes { bytes, .. } => {
+                assert!(!bytes.is_empty());
+                self.open.as_mut().expect("bytes outside a segment").1.extend_from_slice(&bytes);
+            }
+            Event::End { whole, .. } => {
+                let (begin, bytes, at) = self.open.take().expect("an end without a beginning");
+                self.story.taken.push(Taken { begin, bytes: bytes.freeze(), whole, at });
+            }
+            Event::Gap { cause, .. } | Event::Stalled { cause, .. } | Event::Notice { cause, .. } => note(cause.reason),
+            Event::Failed(failure) => note(failure.cause.reason),
+            Event::Ended => self.story.is_ended = true,
+        }
+    }
+}
+
+/// How each segment joined the one before it.
+pub(crate) fn joints(story: &Story) -> Vec<Joint> {
+    story.taken.iter().map(|taken| taken.begin.joint).collect()
+}
