@@ -1,4 +1,4 @@
-//! The HTTP API of Janus (https://janus.conf.meetecho.com/docs/rest.html), as much as its streaming plugin needs: one
+//! The HTTP API of Janus (<https://janus.conf.meetecho.com/docs/rest.html>), as much as its streaming plugin needs: one
 //! session, one handle a viewer.
 
 use serde_json::{Value, json};

@@ -227,8 +227,8 @@ fn retransmissions_repair_what_a_link_loses() {
     }
     let report = crowd.report();
     let viewer = &report.viewers[0];
-    // Without repair a tenth of the packets would be missing, and some seven of 75 frames.
-    assert!(viewer.incomplete <= 3, "{viewer:?}");
+    // Without repair a tenth of the packets would be missing, and of frames with two or three packets each a quarter.
+    assert!(viewer.incomplete + viewer.lost <= 10, "{viewer:?}");
 }
 
 #[test]

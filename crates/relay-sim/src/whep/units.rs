@@ -315,4 +315,20 @@ mod tests {
             assert_eq!((look(&payload, &mut seen), seen), (wanted, is_key), "{payload:02x?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_packets_are_taken(packets in proptest::collection::vec(
+            (0..40_u64, 0..8_u64, proptest::bool::ANY, proptest::collection::vec(proptest::num::u8::ANY, 0..60), 0..900_i64),
+            0..200,
+        )) {
+            let (mut units, mut out) = (Units::default(), Vec::new());
+            for (seq, time, marker, payload, ms) in &packets {
+                let arrival = Arrival { seq: *seq, time: *time, marker: *marker, payload, utc: ms * MS };
+                units.push(&arrival, &mut out);
+                units.expire(ms * MS, &mut out);
+            }
+            proptest::prop_assert!(out.len() <= packets.len());
+        }
+    }
 }

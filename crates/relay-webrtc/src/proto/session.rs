@@ -35,6 +35,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which the viewer is gone: four of the checks that RFC 7675 §5.1 wants every five seconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Packets that are handed to str0m at once: its queue never gives back the memory that it once took.
+const BATCH: usize = 16;
+
+/// A joiner is live by then, and what was lost of its backlog has been sent again.
+const SETTLE: Duration = Duration::from_secs(3);
+
 /// str0m's clock may run ahead of ours by this much: a timer for less would cost more than what it is for.
 const AHEAD: Duration = Duration::from_micros(250);
 
@@ -60,6 +66,8 @@ pub struct Session {
     report: SessionReport,
     started: Instant,
     heard: Instant,
+    /// When the memory that joining took is given back.
+    settle_at: Option<Instant>,
     /// str0m's time, which never goes back.
     clock: Instant,
     events: VecDeque<Event>,
@@ -182,6 +190,7 @@ impl Session {
             },
             started: now,
             heard: now,
+            settle_at: None,
             clock: now,
             events: VecDeque::new(),
             ending: None,
@@ -282,6 +291,10 @@ impl Session {
         let Some(place) = self.timeline.place(unit, backlog, now) else { return Handed::Skipped };
         match (unit.kind, self.video.as_mut(), self.audio.as_mut()) {
             (Kind::Video, Some(video), _) => {
+                // Before a key frame nothing of what is thrown away is needed any more.
+                if unit.key && self.settle_at.take_if(|at| *at <= now).is_some() {
+                    video.settle(&mut self.rtc);
+                }
                 video.queue(unit, place, &mut self.queue);
                 self.release(now);
             }
@@ -314,11 +327,14 @@ impl Session {
         self.report.clone()
     }
 
-    /// Hands to str0m what pace and window allow; true if there was something.
+    /// Hands to str0m what pace and window allow, a few packets; true if there was something.
     fn release(&mut self, now: Instant) -> bool {
         let Some(video) = self.video.as_mut() else { return false };
         let mut released = false;
-        while !self.queue.is_empty() && self.congestion.may_send(now) {
+        for _ in 0..BATCH {
+            if self.queue.is_empty() || !self.congestion.may_send(now) {
+                break;
+            }
             let Some(queued) = self.queue.pop_front() else { break };
             self.congestion.handed(queued.payload.len());
             video.write(&mut self.rtc, queued);

@@ -14,7 +14,7 @@ use str0m::{
     stats::{MediaEgressStats, PeerStats},
 };
 
-use super::{ADDRESSES_MAX, CloseCause, Event, Protocol, SelectedPair, Session, SessionState, Transmit};
+use super::{ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit};
 
 /// How often str0m sums up what RTCP said.
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -136,6 +136,7 @@ impl Session {
                 self.report.state = SessionState::Connected;
                 self.report.connected_after = Some(now.saturating_duration_since(self.started));
                 self.heard = now;
+                self.settle_at = Some(now + SETTLE);
                 self.events.push_back(Event::Connected);
             }
             RtcEvent::KeyframeRequest(_) => self.events.push_back(Event::KeyFrameWanted),

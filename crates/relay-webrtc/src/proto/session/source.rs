@@ -15,11 +15,13 @@ use str0m::{
 
 use crate::proto::{packetizer::RtpUnit, timeline::Place};
 
-/// Packets that can be sent again: a second of 5 Mbit/s, and every key frame up to half a megabyte.
+/// Packets that can be sent again: half a megabyte, which is every key frame.
 const CACHE_PACKETS: usize = 512;
 
-/// How long they can be: a frame that comes later is of no use.
-const CACHE_AGE: Duration = Duration::from_secs(1);
+/// How long they can be while a joiner is fed, and on the live edge: a frame that comes later is of no use. The cache
+/// grows with what it holds, some 400 bytes a packet, and shrinks only by being made anew.
+const CACHE_AGE_JOINING: Duration = Duration::from_secs(1);
+const CACHE_AGE_LIVE: Duration = Duration::from_millis(400);
 
 /// Of all bytes, how many may be retransmissions; what is asked for above it is not sent again.
 const RETRANSMISSION_SHARE: f32 = 0.25;
@@ -47,8 +49,8 @@ pub(in crate::proto) struct Source {
 /// Bounds what str0m keeps for retransmissions. The payloads are shared with all viewers, a packet costs its header.
 pub(super) fn retransmission_cache(stream: &mut StreamTx, kind: Kind) {
     match kind {
-        Kind::Video => stream.set_rtx_cache(CACHE_PACKETS, CACHE_AGE, Some(RETRANSMISSION_SHARE)),
-        Kind::Audio => stream.set_rtx_cache(1, CACHE_AGE, None),
+        Kind::Video => stream.set_rtx_cache(CACHE_PACKETS, CACHE_AGE_JOINING, Some(RETRANSMISSION_SHARE)),
+        Kind::Audio => stream.set_rtx_cache(1, CACHE_AGE_JOINING, None),
     }
 }
 
@@ -83,6 +85,13 @@ impl Source {
             // start of a talkspurt, which live sound has none of.
             let marker = unit.kind == Kind::Video && index == last;
             queue.push_back(Queued { payload: payload.clone(), place, marker, hints });
+        }
+    }
+
+    /// The session is on the live edge: gives back what the joiner's backlog took for retransmissions.
+    pub(super) fn settle(&mut self, rtc: &mut Rtc) {
+        if let Some(stream) = rtc.direct_api().stream_tx_by_mid(self.mid, None) {
+            stream.set_rtx_cache(CACHE_PACKETS, CACHE_AGE_LIVE, Some(RETRANSMISSION_SHARE));
         }
     }
 
