@@ -24,6 +24,7 @@ mod build;
 mod congestion;
 mod observe;
 mod source;
+mod transport_number;
 
 use congestion::Congestion;
 use source::Queued;
@@ -61,6 +62,8 @@ pub struct Session {
     audio: Option<Source>,
     timeline: Timeline,
     congestion: Congestion,
+    /// What the viewer calls the extension that its feedback is about.
+    transport_number: Option<u8>,
     /// Payloads of pictures that wait for the pace or the window: those of one unit, and rarely of a few.
     queue: VecDeque<Queued>,
     report: SessionReport,
@@ -180,7 +183,8 @@ impl Session {
             video: built.video,
             audio: built.audio,
             timeline,
-            congestion: Congestion::new(built.feedback, now),
+            congestion: Congestion::new(built.transport_number.is_some(), now),
+            transport_number: built.transport_number,
             queue: VecDeque::new(),
             report: SessionReport {
                 remote_candidates: offer.candidates.clone(),

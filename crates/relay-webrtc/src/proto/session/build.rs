@@ -11,7 +11,10 @@ use str0m::{
     rtp::{Extension, ExtensionMap},
 };
 
-use super::source::{Source, retransmission_cache};
+use super::{
+    source::{Source, retransmission_cache},
+    transport_number,
+};
 use crate::proto::{
     choice::Choice,
     negotiation::{Plan, Served, SessionSettings},
@@ -21,7 +24,7 @@ use crate::proto::{
 /// The header extensions that are written where the viewer offers them (RFC 8285).
 const EXTENSIONS: [(Extension, &str); 5] = [
     (Extension::RtpMid, "urn:ietf:params:rtp-hdrext:sdes:mid"),
-    (Extension::TransportSequenceNumber, "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"),
+    (Extension::TransportSequenceNumber, transport_number::URI),
     (Extension::AbsoluteSendTime, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"),
     (Extension::PlayoutDelay, "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"),
     (Extension::AbsoluteCaptureTime, "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"),
@@ -35,8 +38,8 @@ pub(super) struct Built {
     pub(super) rtc: Rtc,
     pub(super) video: Option<Source>,
     pub(super) audio: Option<Source>,
-    /// The viewer reports what it gets (transport-wide congestion control).
-    pub(super) feedback: bool,
+    /// What the viewer calls transport-wide sequence numbers; it then reports what it gets.
+    pub(super) transport_number: Option<u8>,
 }
 
 /// An ICE password: 144 random bits, 24 ice-chars (RFC 8839 §5.4 wants 128 and 22). str0m's own come from a
@@ -68,7 +71,7 @@ pub(super) fn build(
         .set_crypto_provider(settings.certificate.crypto.clone())
         .set_dtls_cert(settings.certificate.certificate.clone())
         .set_local_ice_credentials(IceCreds { ufrag: settings.ufrag.to_owned(), pass: password.to_owned() })
-        .set_extension_map(extensions.clone())
+        .set_extension_map(written(&extensions))
         .set_stats_interval(Some(super::observe::STATS_INTERVAL))
         // The feedback that the window is steered by is to be had in no other way.
         .enable_raw_packets(true);
@@ -93,8 +96,17 @@ pub(super) fn build(
     api.start_dtls(plan.dtls_active)?;
     let [video, audio] =
         lines.map(|line| line.map(|(kind, served, line)| declare(&mut rtc, kind, served, line, &extensions)));
-    let feedback = extensions.id_of(Extension::TransportSequenceNumber).is_some();
-    Ok(Built { rtc, video, audio, feedback })
+    let transport_number = extensions.id_of(Extension::TransportSequenceNumber);
+    Ok(Built { rtc, video, audio, transport_number })
+}
+
+/// The extensions as str0m is to write them: the transport-wide sequence number is ours.
+fn written(extensions: &ExtensionMap) -> ExtensionMap {
+    let mut written = extensions.clone();
+    if let Some(id) = extensions.id_of(Extension::TransportSequenceNumber) {
+        written.set(id, transport_number::extension());
+    }
+    written
 }
 
 /// The numbers that the viewer gave the extensions. In a BUNDLE group a number means the same everywhere

@@ -130,6 +130,11 @@ impl Congestion {
         self.reported_at.map(|_| self.window_bps())
     }
 
+    /// The shortest time from a packet's departure to the report about it, of the last seconds.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.get().map(|nanos| Duration::from_nanos(nanos.unsigned_abs()))
+    }
+
     /// A packet of `bytes` may leave now. If not, [`retry_at`](Self::retry_at) tells when to ask again.
     pub(super) fn may_send(&mut self, now: Instant) -> bool {
         self.expire(now);

@@ -11,10 +11,12 @@ use str0m::{
         RawPacket,
         rtcp::{Rtcp, Twcc},
     },
-    stats::{MediaEgressStats, PeerStats},
+    stats::MediaEgressStats,
 };
 
-use super::{ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit};
+use super::{
+    ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit, transport_number,
+};
 
 /// How often str0m sums up what RTCP said.
 pub(super) const STATS_INTERVAL: Duration = Duration::from_secs(1);
@@ -109,7 +111,7 @@ impl Session {
     fn observe_packet(&mut self, now: Instant, packet: RawPacket) {
         match packet {
             RawPacket::RtpTx(header, bytes) => {
-                let number = header.ext_vals.transport_cc;
+                let number = self.transport_number.and_then(|id| transport_number::of(&bytes, id));
                 let payload = bytes.len().saturating_sub(header.header_len);
                 let is_video = self.video.as_ref().is_some_and(|video| video.ssrc == *header.ssrc);
                 self.congestion.left(now, number, payload, is_video);
@@ -142,7 +144,6 @@ impl Session {
             RtcEvent::KeyframeRequest(_) => self.events.push_back(Event::KeyFrameWanted),
             RtcEvent::RawPacket(packet) => self.observe_packet(now, *packet),
             RtcEvent::MediaEgressStats(stats) => self.observe_egress(&stats),
-            RtcEvent::PeerStats(stats) => self.observe_peer(&stats),
             RtcEvent::Closed => {
                 self.ending.get_or_insert(CloseCause::ByViewer);
             }
@@ -158,17 +159,13 @@ impl Session {
         let report = &mut self.report;
         report.nacks = stats.nacks;
         report.plis = stats.plis.saturating_add(stats.firs);
-        report.rtt = stats.rtt.or(report.rtt);
+        report.rtt = stats.rtt.or(self.congestion.round_trip()).or(report.rtt);
+        if let Some(loss) = stats.loss {
+            report.fraction_lost_milli = (loss * 1_000.0).clamp(0.0, 1_000.0) as u32;
+        }
         if let Some(remote) = &stats.remote {
             report.jitter =
                 relay_media::Timebase::new(video.clock_hz).map(|clock| clock.duration(i64::from(remote.jitter)));
         }
-    }
-
-    fn observe_peer(&mut self, stats: &PeerStats) {
-        if let Some(loss) = stats.egress_loss_fraction {
-            self.report.fraction_lost_milli = (loss * 1_000.0).clamp(0.0, 1_000.0) as u32;
-        }
-        self.report.rtt = stats.rtt.or(self.report.rtt);
     }
 }

@@ -15,8 +15,9 @@ use str0m::{
 
 use crate::proto::{packetizer::RtpUnit, timeline::Place};
 
-/// Packets that can be sent again: half a megabyte, which is every key frame.
-const CACHE_PACKETS: usize = 512;
+/// Packets that can be sent again: 350 KB, which is every usual key frame. The cache doubles from ten as it grows, so
+/// this is one of the sizes that it takes.
+const CACHE_PACKETS: usize = 320;
 
 /// How long they can be while a joiner is fed, and on the live edge: a frame that comes later is of no use. The cache
 /// grows with what it holds, some 400 bytes a packet, and shrinks only by being made anew.
