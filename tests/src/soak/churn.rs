@@ -138,8 +138,9 @@ impl Victim<'_> {
 /// Waits until every recorder has written to its file, so that its descriptor is counted from the first look on.
 fn await_recorders(relayd: &Relayd) -> anyhow::Result<()> {
     let has_written = |stream: &Value| {
-        let mut sinks = stream["sinks"].as_array().into_iter().flatten();
-        sinks.all(|sink| sink["packets_out"].as_u64().is_some_and(|packets| packets > 0))
+        let sinks = stream["sinks"].as_array().into_iter().flatten();
+        let mut recorders = sinks.filter(|sink| sink["type"] == "record");
+        recorders.all(|sink| sink["packets_out"].as_u64().is_some_and(|packets| packets > 0))
     };
     let all = || relayd.streams().is_ok_and(|streams| streams.iter().all(has_written)).then_some(());
     wait_for("every recorder has written", Duration::from_secs(30), all)
