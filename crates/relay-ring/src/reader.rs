@@ -200,10 +200,11 @@ impl Reader {
         }
     }
 
-    /// Once within `max_lag`, how far behind it joined no longer excuses anything.
+    /// Once well within `max_lag`, how far behind it joined no longer excuses anything. Not as soon as it is within: the
+    /// next packet pushed would put it behind again, and starve it.
     fn note_caught_up(&mut self, window: &Window) {
-        if self.landing > 0 && self.policy.max_lag_nanos().is_some_and(|max_lag| window.lag_nanos(self.next) <= max_lag)
-        {
+        let lag = window.lag_nanos(self.next);
+        if self.landing > 0 && self.policy.max_lag_nanos().is_some_and(|max_lag| lag <= max_lag / 2) {
             self.landing = 0;
         }
     }

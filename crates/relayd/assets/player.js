@@ -377,13 +377,11 @@ class Live {
   // The POST failed.
   refused(error) {
     const { status, message, retryMs } = error;
-    const camera = this.camera?.state !== "live" && this.camera?.cause;
     if (status === undefined) {
       const isUnsent = error.name === "AbortError" || error instanceof TypeError;
       this.waitAfter(isUnsent ? "relayd does not answer. Trying again." : "This browser can't play it: " + message, "", this.backoff());
     } else if (status === 409) {
-      const words = "The camera is not live" + (camera ? ": " + sentence(camera) : ".") + " The picture comes by itself.";
-      this.waitAfter(words, sentence(message), retryMs ?? this.backoff());
+      this.waitAfter("The camera is not live. The picture comes by itself.", sentence(message), retryMs ?? this.backoff());
     } else if (status === 401 || status === 403) {
       this.asksToken = true;
       this.form.hidden = false;
@@ -407,8 +405,8 @@ class Live {
     const theirs = server ? sentence(server.cause) : server === null ? "relayd knows nothing of this session any more."
       : "relayd does not answer.";
     // Whoever never connected wants to know why at once; who did wants the picture back.
-    const isTold = !connected && server, join = (...words) => words.filter(Boolean).join(" ");
-    this.waitAfter(join(cause, isTold && theirs, "Trying again."), join(!isTold && theirs, pairs), this.backoff());
+    const isTold = !connected && server && theirs, join = (...words) => words.filter(Boolean).join(" ");
+    this.waitAfter(join(isTold || cause, "Trying again."), join(!isTold && theirs, pairs), this.backoff());
   }
 
   // Asks relayd how it sees this viewer: at once when something is odd, else now and then.
@@ -431,6 +429,7 @@ class Live {
   async tick() {
     const session = this.session;
     if (!session || session.ended || !["connecting", "playing"].includes(this.state)) return;
+    this.sample(session);
     const now = performance.now(), seen = figures(await session.pc.getStats(), session);
     if (session !== this.session) return;
     if (seen.frames > this.frames) { this.frames = seen.frames; this.lively = now; }
@@ -440,6 +439,14 @@ class Live {
     this.tell(seen, session);
   }
 
+  // How long the next picture takes from its last packet to the screen: what getStats knows ends with the decoder.
+  sample(session) {
+    this.video.requestVideoFrameCallback?.((_, { receiveTime, expectedDisplayTime }) => {
+      const screen = expectedDisplayTime - receiveTime;
+      if (screen >= 0) session.screen = session.screen === undefined ? screen : (session.screen + screen) / 2;
+    });
+  }
+
   // Connected, and no picture comes: says why, and starts anew if there is no good reason.
   quiet(session, quiet) {
     const isThin = ["waiting_for_key_frame", "behind"].includes(this.server?.state);
@@ -447,8 +454,7 @@ class Live {
     if (!this.served) this.say("relayd does not answer. Trying again.");
     else if (this.camera && this.camera.state !== "live") {
       this.lively = Math.max(this.lively, performance.now() - WAIT.frames + WAIT.tick);
-      const cause = this.camera.cause ? ": " + sentence(this.camera.cause) : ".";
-      this.say("The camera is away" + cause + " The picture goes on by itself.");
+      this.say("The camera is away. The picture goes on by itself.", sentence(this.camera.cause));
     } else if (isThin) this.say("Waiting for a key frame: your link is too thin for this stream.");
     else this.say("No picture comes.");
     if (this.served && quiet > (isThin || !this.isSent ? WAIT.keyFrame : WAIT.frames) && this.camera?.state === "live")
@@ -494,7 +500,8 @@ function figures(stats, session) {
     frames: video.framesDecoded ?? 0, dropped: video.framesDropped ?? 0, fps: video.framesPerSecond ?? 0,
     freezes: video.freezeCount ?? 0, frozen: video.totalFreezesDuration ?? 0,
     size: video.frameWidth ? video.frameWidth + "×" + video.frameHeight : "no picture yet",
-    lost: video.packetsLost ?? 0, packets: video.packetsReceived ?? 0, bps: session.bps, delay: session.delay,
+    lost: video.packetsLost ?? 0, packets: video.packetsReceived ?? 0, bps: session.bps,
+    delay: session.screen ?? session.delay,
     rtt: pair?.currentRoundTripTime === undefined ? undefined : pair.currentRoundTripTime * 1000,
     transport: !local ? "–" : relay ? "relay (" + (local.relayProtocol || local.protocol) + ")" : local.protocol.toUpperCase(),
   };
@@ -504,7 +511,7 @@ function figures(stats, session) {
 function numbers(seen, server, marks) {
   const ms = value => Math.round(value) + " ms", after = name => marks[name] === undefined ? "–" : ms(marks[name] - marks.post);
   const parts = Object.entries({ relayd: server?.lag_ms, network: seen.rtt / 2, browser: seen.delay }).filter(([, part]) => part >= 0);
-  const behind = parts.length ? "about " + ms(parts.reduce((sum, [, part]) => sum + part, 0)) : "–";
+  const behind = parts.length ? "~" + ms(parts.reduce((sum, [, part]) => sum + part, 0)) : "–";
   const rate = seen.bps === undefined ? "–" : bits(seen.bps).join(" ");
   const dropped = Object.entries(server?.packets_dropped || {}).filter(([, count]) => count > 0);
   const rows = [

@@ -20,16 +20,20 @@ pub struct Scale {
     pub wave: usize,
 }
 
-/// What was held after this share of the sessions …
-const SETTLED: f64 = 0.1;
-/// … may grow by this.
+/// From so many sessions on each look waits until relayd has forgotten the viewers that it remembers for who asks what
+/// became of them.
+const THOROUGH: usize = 1_000;
+/// In the second half memory may grow by this share. The first half says how much is needed at all: in a process of
+/// 15 MiB the allocator's own pools grow by a tenth until the sizes of a viewer's objects have all been asked for.
 const GROWTH: f64 = 0.05;
 /// A look is the median of so many.
 const LOOKS: usize = 9;
 /// A wave that doesn't play by then never will.
 const PLAYING: Duration = Duration::from_secs(30);
-/// The server forgets a viewer that left without a word by then: consent lasts 30 s (RFC 7675 §5.1).
-const FORGOTTEN: Duration = Duration::from_secs(45);
+/// A viewer that left without a word is given up by then: consent lasts 30 s (RFC 7675 §5.1).
+const GIVEN_UP: Duration = Duration::from_secs(45);
+/// Viewers that ended are remembered for a minute.
+const FORGOTTEN: Duration = Duration::from_secs(90);
 /// Each so many waves one leaves without a word, as browsers do that crash.
 const RUDE: usize = 5;
 
@@ -56,15 +60,17 @@ fn run_in(dir: &Path, scale: &Scale) -> anyhow::Result<Report> {
     relayd.await_all_live(Duration::from_secs(20))?;
     let (mut opened, mut failures) = (0, Vec::new());
     let mut holdings = vec![look(&relayd, 0)?];
+    let is_thorough = scale.sessions >= THOROUGH;
     for wave in 1.. {
         if opened >= scale.sessions {
             break;
         }
         opened += scale.wave;
         failures.extend(one_wave(&relayd, scale.wave, wave % RUDE == 0)?);
-        if opened * 10 / scale.sessions > (opened - scale.wave) * 10 / scale.sessions {
-            let none = || (relayd.metric("relayd_webrtc_viewers{stream=\"cam\"}").ok()? < 0.5).then_some(());
-            wait_for("every viewer is forgotten", FORGOTTEN, none)?;
+        let tenths = |sessions: usize| sessions * 10 / scale.sessions;
+        let is_new = tenths(opened) > tenths(opened - scale.wave);
+        if is_new && (!is_thorough || matches!(tenths(opened), 1 | 5 | 7 | 10..)) {
+            settle(&relayd, is_thorough)?;
             holdings.push(look(&relayd, opened)?);
         }
     }
@@ -91,6 +97,14 @@ fn one_wave(relayd: &Relayd, viewers: usize, rude: bool) -> anyhow::Result<Vec<S
     Ok(report.failures.iter().cloned().chain(silent).collect())
 }
 
+/// Waits until no viewer is there and, if asked, none is remembered.
+fn settle(relayd: &Relayd, forgotten: bool) -> anyhow::Result<()> {
+    let none = || (relayd.metric("relayd_webrtc_viewers{stream=\"cam\"}").ok()? < 0.5).then_some(());
+    wait_for("every viewer is given up", GIVEN_UP, none)?;
+    let empty = || (relayd.get("/api/v1/streams/cam/viewers").ok()?.trim() == "[]").then_some(());
+    if forgotten { wait_for("every viewer is forgotten", FORGOTTEN, empty) } else { Ok(()) }
+}
+
 /// Medians of a few looks.
 fn look(relayd: &Relayd, sessions: usize) -> anyhow::Result<Holding> {
     let (mut resident, mut descriptors) = (Vec::new(), Vec::new());
@@ -110,8 +124,8 @@ fn judge(holdings: &[Holding]) -> Report {
         report.table += &format!("| {sessions} | {resident_mib:.1} | {descriptors} |\n");
     }
     let Some(last) = holdings.last() else { return report };
-    let is_settled = |holding: &&Holding| holding.sessions as f64 >= SETTLED * last.sessions as f64;
-    let Some(first) = holdings.iter().find(is_settled) else { return report };
+    let half = holdings.iter().filter(|holding| holding.sessions <= last.sessions / 2);
+    let Some(first) = half.max_by(|a, b| a.resident_mib.total_cmp(&b.resident_mib)) else { return report };
     let growth = last.resident_mib / first.resident_mib - 1.0;
     let (percent, most, from) = (growth * 100.0, GROWTH * 100.0, first.sessions);
     report.promise(

@@ -393,7 +393,7 @@ impl Expected {
     }
 
     fn forgive(&mut self, history: &History, max_lag: i64) {
-        if history.lag(self.next()) <= max_lag {
+        if history.lag(self.next()) * 2 <= max_lag {
             self.landing = 0;
         }
     }

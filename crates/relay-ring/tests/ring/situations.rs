@@ -184,6 +184,18 @@ fn joining_far_behind_in_a_long_gop_is_not_being_late() {
 }
 
 #[test]
+fn a_joiner_that_has_all_but_caught_up_is_not_late_with_the_next_packet() {
+    let mut stream = Stream::new(limits(1_000, MINUTE));
+    stream.push([key(0)].into_iter().chain((1..=80).map(|i| picture(i * 40))));
+    let mut reader = stream.ring.cursor(LIVE, Start::JoinPoint);
+    assert_eq!(read(&mut reader, 55).len(), 55, "25 pictures are left: one second");
+    stream.push([picture(3_240)]);
+    assert_eq!(read(&mut reader, 1), [55]);
+    assert_eq!(read(&mut reader, 30).len(), 26);
+    assert_eq!(reader.stats().dropped, dropped(0, 0, 0));
+}
+
+#[test]
 fn eviction_costs_a_recorder_up_to_the_next_retained_key_frame_and_a_viewer_up_to_the_newest() {
     let gops = |from: i64| (from..from + 30).map(|i| if i % 10 == 0 { key(i * 40) } else { picture(i * 40) });
     let mut stream = Stream::new(limits(25, MINUTE));

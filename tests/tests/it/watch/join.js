@@ -1,8 +1,8 @@
-// Leaves the stream NAME and joins it again. The answer: `marks`, when each stage was reached in ms from the POST on,
+// Leaves the stream NAME and joins it again, at a moment that has nothing to do with its key frames. The answer: `marks`, when each stage was reached in ms from the POST on,
 // and `server`, how relayd sees this viewer.
 const { live } = cards.get(NAME);
-return new Promise((resolve, reject) => {
-  live.close();
+live.close();
+return new Promise(leave => setTimeout(leave, Math.random() * 500)).then(() => new Promise((resolve, reject) => {
   live.open();
   const begun = performance.now();
   const look = setInterval(async () => {
@@ -16,4 +16,4 @@ return new Promise((resolve, reject) => {
       reject(new Error("no picture: " + live.words.textContent));
     }
   }, 10);
-});
+}));

@@ -76,16 +76,20 @@ impl Shown {
 pub(super) struct Truth(BTreeMap<u32, Vec<f64>>);
 
 impl Truth {
-    /// What a simulated camera sent of a clip with so many frames.
-    pub(super) fn of_camera(camera: &CameraHandle, clip_frames: u32) -> anyhow::Result<Self> {
+    /// What a simulated camera sent, of clips of one group of pictures each: the key frame is drawn as number 0.
+    pub(super) fn of_camera(camera: &CameraHandle) -> anyhow::Result<Self> {
         // A frame is logged with the next one.
         let newest = camera.counter();
         wait_for("the next frames", SOON, || (camera.counter() > newest + 2).then_some(()))?;
-        let sent: Vec<_> = camera.sent().into_iter().flat_map(|session| session.frames).collect();
-        let first_key = sent.iter().find(|frame| frame.key).context("no key frame was sent")?.counter;
-        let drawn = |counter: u64| counter.wrapping_sub(first_key) % u64::from(clip_frames);
-        let sent = sent.into_iter().filter(|frame| frame.counter >= first_key);
-        Ok(Self::new(sent.map(|frame| (drawn(frame.counter), frame.utc_nanos))))
+        let mut made = Vec::new();
+        for session in camera.sent() {
+            let mut key = None;
+            for frame in session.frames {
+                key = if frame.key { Some(frame.counter) } else { key };
+                made.extend(key.map(|key| (frame.counter - key, frame.utc_nanos)));
+            }
+        }
+        Ok(Self::new(made.into_iter()))
     }
 
     /// What was recorded of the built-in camera.

@@ -67,7 +67,10 @@ pub(super) async fn guard(State(app): State<App>, target: Target, request: Reque
     if request.method() == Method::OPTIONS || token.is_none_or(|token| token.is_in(request.headers())) {
         return next.run(request).await;
     }
-    if own.is_some() && is_basic(request.headers()) && app.0.token.as_ref().is_some_and(|it| it.is_in(request.headers())) {
+    if own.is_some()
+        && is_basic(request.headers())
+        && app.0.token.as_ref().is_some_and(|it| it.is_in(request.headers()))
+    {
         // A browser sends the token of the house with everything, and would forget it if it heard 401.
         let detail = "this stream has a token of its own: send that as Authorization: Bearer TOKEN";
         return Problem::new(StatusCode::FORBIDDEN, detail).into_response();

@@ -280,6 +280,9 @@ async fn a_stream_s_own_token_takes_the_place_of_the_house_s() {
         (Some("house"), None, Some("Bearer house"), 201),
         (Some("house"), None, Some("Basic dTpob3VzZQ=="), 201),
         (Some("house"), Some("yards"), Some("Bearer house"), 401),
+        // A browser would forget the house's token if it heard 401.
+        (Some("house"), Some("yards"), Some("Basic dTpob3VzZQ=="), 403),
+        (Some("house"), Some("yards"), Some("Basic dTp3cm9uZw=="), 401),
         (Some("house"), Some("yards"), Some("Bearer yards"), 201),
         (None, Some("yards"), None, 401),
         (None, Some("yards"), Some("Bearer yards"), 201),
