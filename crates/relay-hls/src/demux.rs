@@ -129,8 +129,6 @@ enum Format {
     Ts(Box<relay_ts::Demuxer>),
     Cmaf(Box<CmafReader>),
     Packed(PackedAudio),
-    /// Passed over.
-    Refused,
 }
 
 /// The most streams of a rendition that are told apart.
@@ -164,7 +162,7 @@ impl Lane {
                 demuxer.discontinue();
             }
         }
-        if is_other || matches!(self.format, Format::Refused) {
+        if is_other {
             (self.format, self.map, self.variant) = (Format::Open, None, begin.variant);
         }
         self.floor = if begin.overlap { self.last } else { [None; 2] };
@@ -185,7 +183,7 @@ impl Lane {
 
     fn bytes(&mut self, bytes: &Bytes, ready: &mut VecDeque<Unit>) -> Result<(), Cause> {
         if !std::mem::replace(&mut self.is_begun, true) {
-            self.recognise(bytes)?;
+            self.recognise(bytes);
         }
         let pushed = match &mut self.format {
             Format::Ts(demuxer) => {
@@ -194,14 +192,14 @@ impl Lane {
             }
             Format::Cmaf(reader) => reader.push(bytes).map_err(|error| refuse(format!("fragmented MP4: {error}"))),
             Format::Packed(audio) => audio.push(bytes),
-            Format::Open | Format::Refused => Ok(()),
+            Format::Open => Ok(()),
         };
         self.collect(ready);
         pushed
     }
 
     /// What the first bytes of a segment say it is: each stands for itself (RFC 8216 §3).
-    fn recognise(&mut self, bytes: &[u8]) -> Result<(), Cause> {
+    fn recognise(&mut self, bytes: &[u8]) {
         let is_box =
             matches!(bytes.get(4..8), Some(b"ftyp" | b"styp" | b"moof" | b"moov" | b"sidx" | b"emsg" | b"prft"));
         match (bytes, &self.format) {
@@ -219,7 +217,6 @@ impl Lane {
             // MPEG-TS finds its packets by itself.
             _ => self.format = Format::Ts(Box::new(relay_ts::Demuxer::new(AfterLoss::WaitForKey))),
         }
-        Ok(())
     }
 
     fn end(&mut self, whole: bool, ready: &mut VecDeque<Unit>) {
@@ -230,7 +227,7 @@ impl Lane {
                 reader.finish();
             }
             Format::Packed(audio) => audio.finish(),
-            Format::Open | Format::Refused => {}
+            Format::Open => {}
         }
         self.collect(ready);
     }
@@ -281,7 +278,7 @@ impl Lane {
                 let (time, payload, codec) = audio.poll()?;
                 Some(of(0, Kind::Audio, time, time, payload, Flags::empty(), codec))
             }
-            Format::Open | Format::Refused => None,
+            Format::Open => None,
         }
     }
 
@@ -336,7 +333,7 @@ impl Lane {
                 reader.tracks().iter().map(of).collect()
             }
             Format::Packed(_) => vec![(rendition, 0, "aac".to_owned(), true)],
-            Format::Open | Format::Refused => Vec::new(),
+            Format::Open => Vec::new(),
         }
     }
 }

@@ -210,20 +210,25 @@ fn percent_decoded(text: &str) -> String {
 
 fn client(options: &HttpOptions, cookies: &Arc<Jar>) -> Result<Client, FetcherError> {
     let wrong = |error: reqwest::Error| FetcherError::Client(failure::chain(&error.without_url()));
-    let mut builder = Client::builder()
-        .user_agent(concat!("relayd/", env!("CARGO_PKG_VERSION")))
-        .cookie_provider(cookies.clone())
-        .redirect(Policy::limited(REDIRECTS_MAX))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_INTERVAL)
-        .http2_adaptive_window(true);
-    for pem in &options.extra_roots {
-        builder = builder.add_root_certificate(Certificate::from_pem(pem).map_err(wrong)?);
-    }
-    builder.build().map_err(wrong)
+    let read = |pem: &Vec<u8>| Certificate::from_pem(pem).map_err(wrong);
+    let extra: Vec<_> = options.extra_roots.iter().map(read).collect::<Result<_, _>>()?;
+    let builder = || {
+        Client::builder()
+            .user_agent(concat!("relayd/", env!("CARGO_PKG_VERSION")))
+            .cookie_provider(cookies.clone())
+            .redirect(Policy::limited(REDIRECTS_MAX))
+            // It would tell the next host the tokens of the last URL.
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_INTERVAL)
+            .http2_adaptive_window(true)
+    };
+    // A system without certificates (a bare container) is no reason to refuse plain HTTP: TLS alone fails there.
+    let with_system = builder().tls_certs_merge(extra.clone()).build();
+    with_system.or_else(|_| builder().tls_certs_only(extra).build()).map_err(wrong)
 }
 
 /// The next bytes of a body.

@@ -7,10 +7,12 @@ mod ack;
 mod ack_error;
 mod cause;
 mod cluster;
+mod emf;
 mod fragment;
 mod fragmenter;
 mod pace;
 mod record;
+#[cfg(feature = "shell")]
 mod request;
 mod scheduler;
 mod session;
@@ -20,9 +22,11 @@ mod window;
 pub use ack::{ACK_BYTES_MAX, Ack, AckEvent, AckParser};
 pub use ack_error::{AckError, Fault, Retry};
 pub use cause::{Cause, Failure, Refresh};
+pub use emf::Emf;
 pub use fragment::{DropReason, Fragment};
 pub use fragmenter::{FRAGMENT_BYTES_MAX, FRAGMENT_MAX, FRAGMENT_MIN, Fragmenter, SESSION_TRACKS_MAX};
 pub use record::{BODY_BYTES_MAX, Crc, HEAD_BYTES, RecordHead, RecordKind};
+#[cfg(feature = "shell")]
 pub use request::{ClockSkew, PutMedia, RequestError, system_time, utc};
 pub use scheduler::{Input, Output, Scheduler, Settings, SpoolMode, SpoolSettings};
 pub use session::{IDLE, Lane, OPEN_MAX, STALL, SessionId};

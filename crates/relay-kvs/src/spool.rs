@@ -294,7 +294,8 @@ impl Spool {
         let dir = &self.dir;
         self.segments.retain(|id, segment| {
             let is_dead = segment.needed == 0 && Some(*id) != open;
-            !is_dead || fs::remove_file(segment_path(dir, *id)).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+            !is_dead
+                || fs::remove_file(segment_path(dir, *id)).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
         });
     }
 

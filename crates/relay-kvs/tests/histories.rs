@@ -158,6 +158,7 @@ fn sound_later_than_a_fragment_and_key_frames_too_far_apart() {
     world.check_times();
     let stats = world.scheduler.stats();
     assert_eq!(stats.long_gops, 10);
+    assert!(stats.problems()[0].starts_with("10 times there was no key frame for 10 s"), "{:?}", stats.problems());
     // Five of fifteen seconds have no place, in picture or sound.
     assert_eq!(stats.packets_dropped[&DropReason::GopTooLong], 10 * 100);
     assert!(stats.reconnects.is_empty());
@@ -237,6 +238,110 @@ fn the_lanes_take_turns() {
     world.check_all_stored();
 }
 
+#[test]
+fn a_poison_fragment_is_set_aside_and_nothing_else() {
+    // With its own time told, and with none.
+    for (error, is_named) in [(4006, true), (4011, true), (4006, false), (4004, true)] {
+        let mut world = World::new(13, Settings::new(1));
+        world.service.poison = Some((4, error, is_named));
+        world.run(secs(120));
+        world.stop(secs(5));
+        let stats = world.scheduler.stats();
+        assert_eq!(stats.aside.iter().map(|aside| aside.error).collect::<Vec<_>>(), [error]);
+        assert_eq!(stats.packets_dropped[&DropReason::Poison], 40);
+        assert_eq!(world.aside.len(), 1);
+        assert_eq!(world.camera.frames.len() as u64, 40 + world.service.stored.len() as u64);
+        world.check_times();
+    }
+}
+
+#[test]
+fn faults_of_the_stream_cost_no_fragment() {
+    for error in [4008, 4500, 4507, 4000, 5000, 5001, 4003] {
+        let mut world = World::new(14, Settings::new(1));
+        world.service.poison = Some((4, error, true));
+        world.run(secs(60));
+        let calls = world.scheduler.stats().puts;
+        world.service.poison = None;
+        world.run(secs(120));
+        world.stop(secs(5));
+        world.check_all_stored();
+        assert!(calls < 120, "{error}: {calls} calls");
+        assert!(world.scheduler.stats().error_acks[&error] > 1);
+    }
+}
+
+#[test]
+fn a_report_tells_what_was_added() {
+    let mut world = World::new(18, Settings::new(1));
+    let mut emf = relay_kvs::proto::Emf::default();
+    for expected in [29, 30] {
+        world.run(secs(60));
+        let line = emf.line("front", relay_media::UtcTime::from_unix_nanos(7_000_000), &world.scheduler.stats());
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["FragmentsPersisted"], &line["StreamName"]), (&expected.into(), &"front".into()));
+        assert_eq!(line["_aws"]["Timestamp"], 7);
+        let declared = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        assert!(declared.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_u64()) && declared.len() == 10);
+    }
+}
+
+#[test]
+fn a_full_spool_loses_its_oldest() {
+    let spool = SpoolSettings { max_bytes: 2_000_000, mode: SpoolMode::Overflow };
+    let settings = Settings { window_time: secs(10), window_bytes: 4 << 20, spool: Some(spool), ..Settings::new(1) };
+    let mut world = World::new(15, settings);
+    world.network = false;
+    world.run(secs(300));
+    assert!(world.scheduler.stats().disk_bytes <= 2_000_000);
+    world.network = true;
+    world.run(secs(120));
+    world.stop(secs(5));
+    let lost = world.scheduler.stats().packets_dropped[&DropReason::SpoolFull];
+    assert_eq!(world.camera.frames.len() as u64, lost + world.service.stored.len() as u64);
+    // 40 kB a second: fifty seconds are on disk, ten in memory.
+    assert!((4_600..5_000).contains(&lost), "{lost}");
+    world.check_times();
+}
+
+#[test]
+fn without_retention_what_was_received_is_done_with() {
+    let mut world = World::new(16, Settings::new(1));
+    world.faults.ack_lost = 1_000;
+    world.input(relay_kvs::proto::Input::Retains(false));
+    world.keeps_nothing = true;
+    world.run(secs(60));
+    world.stop(secs(5));
+    world.check_all_stored();
+    assert_eq!(world.scheduler.stats().puts, 1);
+}
+
+#[test]
+fn absurd_acknowledgements_trim_nothing() {
+    let mut world = World::new(17, Settings::new(1));
+    world.faults.ack_lost = 1_000;
+    world.run(secs(9));
+    let held = world.scheduler.stats().fragments_buffered;
+    assert!(held >= 4);
+    let start = world::START_MS;
+    for ack in [
+        // Unknown times, another's number, none at all, a fragment that was never sent.
+        format!(r#"{{"EventType":"PERSISTED","FragmentTimecode":{}}}"#, start + 1),
+        format!(r#"{{"EventType":"PERSISTED","FragmentTimecode":{start},"FragmentNumber":"{:047}"}}"#, 2),
+        format!(r#"{{"EventType":"PERSISTED","FragmentTimecode":{start},"FragmentNumber":"77"}}"#),
+        format!(r#"{{"EventType":"PERSISTED","FragmentTimecode":{},"FragmentNumber":"{:047}"}}"#, start + 999, 1),
+        r#"{"EventType":"PERSISTED"}{"EventType":"PERSISTED","FragmentTimecode":18446744073709551616}"#.to_owned(),
+        "{{{{\"\\".repeat(3_000),
+    ] {
+        for session in 0..3 {
+            let session = relay_kvs::proto::SessionId(session);
+            world.input(relay_kvs::proto::Input::Acks(session, ack.as_bytes()));
+        }
+        assert_eq!(world.scheduler.stats().fragments_buffered, held, "{ack:.100}");
+    }
+    assert!(world.scheduler.stats().acks_ignored >= 6);
+}
+
 fn faults() -> impl Strategy<Value = Faults> {
     let shares = (0..400_u64, 0..200_u64, 0..100_u64, 0..100_u64, 0..1_000_u64, 0..100_u64, any::<bool>());
     shares.prop_map(|(refused, broken, ack_lost, error_ack, stored_unacknowledged, silent, one_connection)| Faults {
@@ -278,7 +383,11 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 6,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_frame_is_stored_whatever_happens(

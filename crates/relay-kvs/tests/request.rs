@@ -68,9 +68,8 @@ fn the_signature_is_right() {
             None => expected.to_owned(),
         };
         assert_eq!(signed, expected);
-        let lines: String = signed.split(';').map(|name| {
-            format!("{name}:{}\n", head.headers()[name].to_str().unwrap())
-        }).collect();
+        let lines: String =
+            signed.split(';').map(|name| format!("{name}:{}\n", head.headers()[name].to_str().unwrap())).collect();
         let canonical = format!("POST\n/putMedia\n\n{lines}\n{signed}\nUNSIGNED-PAYLOAD");
         let scope = "20261121/eu-west-1/kinesisvideo/aws4_request";
         assert_eq!(part("Credential="), format!("AKIDEXAMPLE/{scope}"));

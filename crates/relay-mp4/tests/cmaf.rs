@@ -1,5 +1,5 @@
 //! Fragments that ffmpeg wrote, in its several ways, read back as ffprobe reads them; and any bytes.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{path::Path, process::Command};
 

@@ -19,8 +19,8 @@ use super::{
     place::{Place, Verdict},
     playlist::{MediaPlaylist, PlaylistKind, Segment},
     reload::{Loaded, Reload},
-    timing::Timing,
-    work::{Outcome, Piece, Work},
+    timing::{Timing, Waits},
+    work::{Bond, Outcome, Piece, Work},
 };
 
 /// After so many failed tries of one thing another variant or a fresh URL is wished for.
@@ -71,6 +71,8 @@ pub(crate) struct Follower {
     /// No segment is started beyond this.
     pub(crate) leash: Option<Duration>,
     wish: Option<Wish>,
+    /// What a person has to mend is tried more and more rarely, one segment after the other.
+    slow: Waits,
     /// Another variant's playlist is awaited.
     is_switching: bool,
     stale_since: Option<Instant>,
@@ -95,11 +97,18 @@ impl Follower {
             played: Duration::ZERO,
             leash: None,
             wish: None,
+            slow: Waits::default(),
             is_switching: false,
             stale_since: None,
             stalled: None,
             is_ended: false,
         }
+    }
+
+    /// Everything was taken; goes on looking whether more comes after all.
+    pub(crate) fn watch(&mut self, now: Instant) {
+        self.is_ended = false;
+        self.reload.watch(now, &self.timing);
     }
 
     pub(crate) fn owns(&self, id: FetchId) -> bool {
@@ -134,7 +143,7 @@ impl Follower {
         match &mut self.work {
             Some(work) if work.is_failing() || !work.is_begun => self.abandon(desk),
             // The rest of it may still come; it is not tried again.
-            Some(work) => work.is_orphan = true,
+            Some(work) => work.bond = Bond::Before,
             None => {}
         }
     }
@@ -146,9 +155,9 @@ impl Follower {
             self.loaded(now, loaded, desk);
             return;
         }
-        let (Some(work), Some(list)) = (&mut self.work, self.reload.list.clone()) else { return };
-        let outcome = work.handle(now, answer, &list, (&mut self.larder, &mut self.timing), desk);
-        self.worked(now, outcome, &list, desk);
+        let Some(work) = &mut self.work else { return };
+        let outcome = work.handle(now, answer, (&mut self.larder, &mut self.timing), desk);
+        self.worked(now, outcome, desk);
     }
 
     /// The first playlist is there already: it was fetched to see what it is.
@@ -161,21 +170,23 @@ impl Follower {
     pub(crate) fn drive(&mut self, now: Instant, desk: &mut Desk) {
         let loaded = self.reload.drive(now, &self.timing, desk);
         self.loaded(now, loaded, desk);
-        let Some(list) = self.reload.list.clone() else { return };
-        if let Some(work) = &mut self.work
+        let list = self.reload.list.clone();
+        if let (Some(work), Some(list)) = (&mut self.work, &list)
             && work.is_failing()
             && work.deadline().is_some_and(|at| at <= now)
-            && !work.is_orphan
+            && work.bond == Bond::Listed
             && work.sequence < list.media_sequence
         {
             let cause = Cause::last(reason::SEGMENT_LOST, "it has left the playlist");
             self.lose(&cause, desk);
         }
         if let Some(work) = &mut self.work {
-            let outcome = work.drive(now, &list, &mut self.larder, &self.timing, desk);
-            self.worked(now, outcome, &list, desk);
+            let outcome = work.drive(now, &mut self.larder, &self.timing, desk);
+            self.worked(now, outcome, desk);
         }
-        self.proceed(now, &list, desk);
+        if let Some(list) = list {
+            self.proceed(now, &list, desk);
+        }
     }
 
     fn loaded(&mut self, now: Instant, loaded: Loaded, desk: &mut Desk) {
@@ -253,7 +264,7 @@ impl Follower {
                 if let Some(work) = &mut self.work {
                     match shift {
                         Some(shift) => work.sequence = work.sequence.wrapping_add(shift),
-                        None => work.is_orphan = true,
+                        None => work.bond = Bond::Gone,
                     }
                 }
             }
@@ -290,28 +301,34 @@ impl Follower {
 
     /// A newer playlist may say otherwise where a segment is: tokens expire.
     fn renew_work(&mut self, now: Instant, list: &MediaPlaylist) {
-        let Some(work) = self.work.as_mut().filter(|work| !work.is_orphan && work.is_failing()) else { return };
+        let Some(work) = self.work.as_mut().filter(|work| work.bond == Bond::Listed && work.is_failing()) else {
+            return;
+        };
         let Some(segment) = list.segment(work.sequence) else { return };
         let Some(url) = list.resolve(&segment.uri) else { return };
         if work.parts.is_none() && (work.piece.url != url || work.segment.key != segment.key) {
-            work.renew(now, url, segment);
+            work.renew(now, list, url, segment);
         }
     }
 
-    fn worked(&mut self, now: Instant, outcome: Outcome, list: &MediaPlaylist, desk: &mut Desk) {
+    fn worked(&mut self, now: Instant, outcome: Outcome, desk: &mut Desk) {
         match outcome {
-            Outcome::Goes | Outcome::PieceDone => {}
-            Outcome::Failed(what, cause) => self.failed(now, what, cause, list, desk),
+            Outcome::Goes => {}
+            Outcome::PieceDone => self.slow.reset(),
+            Outcome::Failed(what, cause) => self.failed(now, what, cause, desk),
         }
     }
 
-    fn failed(&mut self, now: Instant, what: What, mut cause: Cause, list: &MediaPlaylist, desk: &mut Desk) {
+    fn failed(&mut self, now: Instant, what: What, mut cause: Cause, desk: &mut Desk) {
         let Some(work) = &mut self.work else { return };
         // Any fault of a segment is cheap to try again, unless a person has to act.
         if cause.class == Class::Slow && cause.reason != reason::ENCRYPTION {
             cause.class = Class::Cheap;
         }
-        let wait = work.waits.next(cause.class, &self.timing, desk);
+        let mut wait = work.waits.next(cause.class, &self.timing, desk);
+        if cause.class == Class::Slow {
+            wait = self.slow.next(cause.class, &self.timing, desk);
+        }
         work.retry(now, wait, &cause, &mut self.larder);
         let attempt = work.waits.failures();
         let first = work.first_failure.unwrap_or(now);
@@ -323,16 +340,21 @@ impl Follower {
         if attempt.is_multiple_of(FAILURES_MANY) && cause.class == Class::Cheap {
             self.wish = Some(Wish::Variant(cause.clone()));
         }
-        let is_well = self.reload.waits.failures() == 0;
+        let (is_well, list) = (self.reload.waits.failures() == 0, self.reload.list.as_deref());
         let is_its_own = cause.is_refusal()
             || matches!(cause.reason, reason::NOT_MEDIA | reason::TRUNCATED | reason::WRONG_KEY | reason::KEY_SIZE);
-        let patience = if is_its_own || !list.ended { SEGMENT_PATIENCE } else { ORIGIN_PATIENCE };
+        let patience =
+            if is_its_own || list.is_none_or(|list| !list.ended) { SEGMENT_PATIENCE } else { ORIGIN_PATIENCE };
         let patience = patience.max(self.timing.target() * 6);
-        let is_delisted = work.sequence < list.media_sequence;
+        let is_delisted = work.bond == Bond::Listed && list.is_none_or(|list| work.sequence < list.media_sequence);
         let is_hopeless = is_well && attempt >= SEGMENT_TRIES_MIN && tried >= patience;
-        let gives_up = cause.class == Class::Final || work.is_orphan || is_delisted || is_hopeless;
+        let bond = work.bond;
+        let gives_up = cause.class == Class::Final || bond == Bond::Gone || is_delisted || is_hopeless;
         self.tell_failure(what, cause.clone(), attempt, now + wait, desk);
-        if gives_up {
+        if bond == Bond::Before {
+            self.overlap = true;
+            self.abandon(desk);
+        } else if gives_up {
             self.lose(&cause, desk);
         }
     }
@@ -379,7 +401,7 @@ impl Follower {
             }
             let Some(next) = self.place.next else { return };
             if list.ended && next >= list.end() {
-                self.is_ended = true;
+                self.is_ended = self.reload.is_ended();
                 return;
             }
             let is_held = self.leash.is_some_and(|leash| self.played >= leash);
@@ -421,8 +443,8 @@ impl Follower {
                 parts::Next::Stay => return false,
                 parts::Next::Piece(piece) => {
                     work.next_piece(now, piece);
-                    let outcome = work.drive(now, list, &mut self.larder, &self.timing, desk);
-                    self.worked(now, outcome, list, desk);
+                    let outcome = work.drive(now, &mut self.larder, &self.timing, desk);
+                    self.worked(now, outcome, desk);
                     return false;
                 }
                 parts::Next::Whole => {
@@ -480,11 +502,11 @@ impl Follower {
         self.place.take(sequence, &segment);
         self.place.learn_names(list);
         self.played = self.played.saturating_add(segment.duration);
-        let mut work = Work::new(now, begin, segment, piece);
+        let mut work = Work::new(now, list.url.clone(), begin, segment, piece);
         work.parts = parts;
-        let outcome = work.drive(now, list, &mut self.larder, &self.timing, desk);
+        let outcome = work.drive(now, &mut self.larder, &self.timing, desk);
         self.work = Some(work);
-        self.worked(now, outcome, list, desk);
+        self.worked(now, outcome, desk);
     }
 
     /// The list in use.

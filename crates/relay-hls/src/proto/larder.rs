@@ -10,7 +10,7 @@ use super::{
     decrypt::{self, Decryptor},
     event::Head,
     exchange::Document,
-    playlist::{Key, Map, MediaPlaylist, Method, Span},
+    playlist::{Key, Map, Method, Span, resolve},
     redact::redacted,
     sniff::{self, SNIFF_BYTES},
 };
@@ -62,14 +62,14 @@ impl Larder {
         bytes: Vec<u8>,
         document: &Document,
         map: &Map,
-        list: &MediaPlaylist,
+        base: &Url,
         sequence: u64,
     ) -> Result<(), Cause> {
         let cut = cut_span(bytes, document.head.as_ref(), map.span)?;
         let plain = match &map.key {
             None => Bytes::from(cut),
             Some(key) => {
-                let bytes = self.key(&key_url(key, list)?).unwrap_or_default();
+                let bytes = self.key(&key_url(key, base)?).unwrap_or_default();
                 let mut cipher = Decryptor::new(&bytes, &key.iv.unwrap_or_else(|| decrypt::iv_of(sequence)));
                 let front = cipher.push(&cut);
                 let wrong = || Cause::cheap(reason::WRONG_KEY, "the key does not decrypt the map");
@@ -84,12 +84,12 @@ impl Larder {
 }
 
 /// Where a key is, if it is one of ours.
-pub(crate) fn key_url(key: &Key, list: &MediaPlaylist) -> Result<Url, Cause> {
+pub(crate) fn key_url(key: &Key, base: &Url) -> Result<Url, Cause> {
     if let Method::Other(name) = &key.method {
         let text = format!("segments are encrypted with {name}; only AES-128 is supported");
         return Err(Cause::slow(reason::ENCRYPTION, text));
     }
-    list.resolve(&key.uri).ok_or_else(|| Cause::slow(reason::ENCRYPTION, "a key without an http URL"))
+    resolve(base, &key.uri).ok_or_else(|| Cause::slow(reason::ENCRYPTION, "a key without an http URL"))
 }
 
 /// The bytes asked for, if the origin ignored the range.

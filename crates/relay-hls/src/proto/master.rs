@@ -9,6 +9,7 @@ use super::{
     cause::{Cause, reason},
     define::Variables,
     lexer,
+    playlist::resolve,
 };
 
 /// The most variants and renditions kept of a master playlist; a hundred is already far from any that was seen.
@@ -110,7 +111,7 @@ fn variants<'a>(read: &'a MasterPlaylist, url: &'a Url) -> impl Iterator<Item = 
     let streams = read.variants.iter().filter(|stream| !stream.is_i_frame && !stream.uri.is_empty());
     streams.take(ENTRIES_MAX).filter_map(move |stream| {
         Some(Variant {
-            url: join(url, &stream.uri)?,
+            url: resolve(url, &stream.uri)?,
             bandwidth: stream.bandwidth,
             height: stream.resolution.map(|resolution| resolution.height),
             codecs: stream.codecs.clone(),
@@ -128,13 +129,9 @@ fn audio(read: &MasterPlaylist, stream: &VariantStream, url: &Url) -> Option<Url
     let rank = |media: &&AlternativeMedia| (media.default, media.autoselect);
     // max_by_key takes the last of equals; the first is meant.
     let chosen = read.alternatives.iter().take(ENTRIES_MAX).filter(is_in_group).rev().max_by_key(rank)?;
-    let audio = join(url, chosen.uri.as_ref()?)?;
+    let audio = resolve(url, chosen.uri.as_ref()?)?;
     // An audio-only variant names its own playlist again.
-    (join(url, &stream.uri)? != audio).then_some(audio)
-}
-
-fn join(url: &Url, uri: &str) -> Option<Url> {
-    url.join(uri).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+    (resolve(url, &stream.uri)? != audio).then_some(audio)
 }
 
 /// The order in which variants are tried.
@@ -157,4 +154,71 @@ fn sort(variants: &mut [Variant], choice: Choice) {
         }
     }
     variants.sort_by_key(Variant::is_audio_only);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASTER: &str = "\u{feff}#EXTM3U
+#EXT-X-DEFINE:NAME=\"p\",VALUE=\"path\"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"other\",URI=\"other.m3u8\"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"main\",DEFAULT=YES,AUTOSELECT=YES,URI=\"{$p}/audio.m3u8\"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"inside\",NAME=\"main\",DEFAULT=YES
+#EXT-X-STREAM-INF:BANDWIDTH=64000,CODECS=\"mp4a.40.2\",AUDIO=\"a\"
+path/audio.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=1000000,RESOLUTION=640x360,AUDIO=\"a\"
+low.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=4000000,RESOLUTION=1920x1080,AUDIO=\"inside\"
+high.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=4000000,RESOLUTION=1920x1080
+https://backup/high.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=2000000,RESOLUTION=1280x720
+middle.m3u8
+#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=9000000,URI=\"frames.m3u8\"
+#EXT-X-STREAM-INF:BANDWIDTH=9000000
+ftp://x/y.m3u8
+";
+
+    #[test]
+    fn variants_come_in_the_order_of_the_choice() {
+        let url = Url::parse("http://origin/live/master.m3u8").unwrap();
+        let within = |max_bandwidth, max_height| Choice::Within { max_bandwidth, max_height };
+        for (choice, expected) in [
+            (Choice::Highest, ["high", "high", "middle", "low", "audio"]),
+            (Choice::Lowest, ["low", "middle", "high", "high", "audio"]),
+            (within(Some(2_000_000), None), ["middle", "low", "high", "high", "audio"]),
+            (within(None, Some(400)), ["low", "middle", "high", "high", "audio"]),
+            (within(Some(1), None), ["low", "middle", "high", "high", "audio"]),
+            (within(None, None), ["high", "high", "middle", "low", "audio"]),
+        ] {
+            let master = Master::parse(MASTER.as_bytes(), &url, choice).unwrap();
+            let names: Vec<_> = master.variants.iter().map(|variant| variant.url.path()).collect();
+            let is_right =
+                names.iter().zip(expected).all(|(name, expected)| name.ends_with(&format!("{expected}.m3u8")));
+            assert!(is_right && names.len() == expected.len(), "{choice:?}: {names:?}");
+        }
+        let master = Master::parse(MASTER.as_bytes(), &url, Choice::Highest).unwrap();
+        let audio: Vec<_> = master.variants.iter().map(|variant| variant.audio.as_ref().map(Url::path)).collect();
+        assert_eq!(audio, [None, None, None, Some("/live/path/audio.m3u8"), None]);
+        assert_eq!(master.variants[0].url.host_str(), Some("origin"));
+        assert!(Master::is_master(MASTER.as_bytes()) && !Master::is_master(b"#EXTM3U\n#EXTINF:1,\na"));
+        assert!(Master::parse(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n", &url, Choice::Highest).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_and_lines(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            lines in proptest::collection::vec(0_usize..40, 0..20),
+            cut in 0_usize..100,
+        ) {
+            let url = Url::parse("http://origin/live/master.m3u8").unwrap();
+            let _ = Master::parse(&bytes, &url, Choice::Lowest);
+            let all: Vec<_> = MASTER.lines().skip(1).collect();
+            let picked = lines.iter().map(|line| all[line % all.len()]).map(|line| line.get(..cut).unwrap_or(line));
+            let text = picked.fold("#EXTM3U\n".to_owned(), |text, line| text + line + "\n");
+            let _ = Master::parse(text.as_bytes(), &url, Choice::Highest);
+        }
+    }
 }

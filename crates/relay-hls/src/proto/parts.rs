@@ -3,7 +3,7 @@
 use super::{
     desk::Desk,
     playlist::{HintKind, MediaPlaylist, Part, Pending, Segment, Span},
-    work::{Piece, Work},
+    work::{Bond, Piece, Work},
 };
 
 /// After so many failures of a part the whole segment is taken, once it is there.
@@ -60,9 +60,11 @@ pub(crate) fn next(work: &mut Work, list: &MediaPlaylist, desk: &Desk) -> Next {
     }
     let known = match whole {
         Some(segment) => &segment.parts,
-        None if list.end() == work.sequence => &list.pending.parts,
-        // Numbered anew, or far away: there is no more to be had.
-        None => return Next::Complete,
+        None if list.end() == work.sequence && work.bond == Bond::Listed => &list.pending.parts,
+        // Numbered anew, or long gone: there is no more to be had.
+        None if list.media_sequence > work.sequence || work.bond != Bond::Listed => return Next::Complete,
+        // An older copy of the playlist.
+        None => return Next::Stay,
     };
     let index = at + 1;
     if let Some(part) = known.get(index) {

@@ -148,8 +148,8 @@ impl Place {
 
     /// The last segment is to be taken once more.
     pub(crate) fn untake(&mut self) {
-        if let Some(sequence) = self.taken.pop_back().and_then(|last| last.sequence) {
-            self.next = Some(sequence);
+        if self.taken.pop_back().is_some() {
+            self.next = self.next.map(|next| next.saturating_sub(1));
         }
     }
 

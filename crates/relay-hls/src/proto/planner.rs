@@ -16,7 +16,7 @@ use super::{
     follower::{Follower, Start, Wish},
     lexer,
     master::{Master, Variant},
-    playlist::PLAYLIST_BYTES_MAX,
+    playlist::{MediaPlaylist, PLAYLIST_BYTES_MAX},
     redact::redacted,
     timing::{Timing, Waits},
 };
@@ -30,7 +30,8 @@ const AHEAD_TARGETS: u32 = 2;
 ///
 /// Drive it with three verbs: [`handle_input`](Self::handle_input) for every answer, [`handle_timeout`] when
 /// [`poll_timeout`](Self::poll_timeout) has passed, and after either [`poll_output`](Self::poll_output) until there is
-/// none. Nothing happens by itself. What it holds is bounded: two playlists of 13 MiB at most, a handful of keys and
+/// none. Nothing happens by itself. Answers that have come are to be handed in before time is: an answer that waited
+/// unseen looks like one that never came. What it holds is bounded: two playlists of 13 MiB at most, a handful of keys and
 /// initialisation sections, and no media beyond what one input brought.
 ///
 /// [`handle_timeout`]: Self::handle_timeout
@@ -43,6 +44,8 @@ pub struct Planner {
     /// The one being played, and the ones to be left alone until a time.
     current: Option<Variant>,
     cooling: VecDeque<(Variant, Instant)>,
+    /// A better variant that had failed is looked at again.
+    probe: Option<(Variant, Document)>,
     main: Option<Follower>,
     audio: Option<Follower>,
     is_over: bool,
@@ -78,6 +81,7 @@ impl Planner {
             master: None,
             current: None,
             cooling: VecDeque::new(),
+            probe: None,
             main: None,
             audio: None,
             is_over: false,
@@ -90,6 +94,8 @@ impl Planner {
     pub fn handle_input(&mut self, now: Instant, id: FetchId, answer: Answer) {
         if self.entry.document.as_ref().is_some_and(|document| document.exchange.id == id) {
             self.entered(now, answer);
+        } else if self.probe.as_ref().is_some_and(|(_, document)| document.exchange.id == id) {
+            self.probed(now, answer);
         } else if let Some(follower) = self.main.iter_mut().chain(&mut self.audio).find(|follower| follower.owns(id)) {
             follower.handle(now, id, answer, &mut self.desk);
         }
@@ -107,6 +113,14 @@ impl Planner {
         self.drive(now);
     }
 
+    /// After [`Event::Ended`]: goes on looking, once a target duration, whether the origin adds to its playlist after
+    /// all or begins anew. What was taken isn't taken again.
+    pub fn watch(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_over) {
+            self.main.iter_mut().chain(&mut self.audio).for_each(|follower| follower.watch(now));
+        }
+    }
+
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.desk.outputs.pop_front()
@@ -119,7 +133,11 @@ impl Planner {
             Some(document) => Some(document.exchange.deadline()),
             None => self.entry.due,
         };
-        self.followers().filter_map(Follower::deadline).chain(entry).min().filter(|_| !self.is_over)
+        let probe = match &self.probe {
+            Some((_, document)) => Some(document.exchange.deadline()),
+            None => self.better().map(|(_, until)| *until),
+        };
+        self.followers().filter_map(Follower::deadline).chain(entry).chain(probe).min().filter(|_| !self.is_over)
     }
 
     /// The target duration of the playlist being played, once it is known.
@@ -146,6 +164,7 @@ impl Planner {
             return;
         }
         self.drive_entry(now);
+        self.drive_probe(now);
         self.couple();
         for follower in self.main.iter_mut().chain(&mut self.audio) {
             follower.drive(now, &mut self.desk);
@@ -267,6 +286,8 @@ impl Planner {
             let same = master.variants.iter().find(|variant| variant.url == current.url);
             same.or_else(|| master.variants.iter().find(|variant| variant.is_same(&current))).cloned()
         });
+        // What is no longer offered is forgotten: as many are left alone as there are variants, at most.
+        self.cooling.retain(|(known, _)| master.variants.iter().any(|variant| variant.url == known.url));
         let variables = master.variables.clone();
         let (main, audio) = (self.main.as_mut(), self.audio.as_mut());
         match (again, main) {
@@ -318,6 +339,80 @@ impl Planner {
         }
     }
 
+    /// The best variant that is better than the one being played and was left alone, and until when.
+    fn better(&self) -> Option<&(Variant, Instant)> {
+        let variants = &self.master.as_ref()?.variants;
+        let rank = |variant: &Variant| variants.iter().position(|known| known.url == variant.url);
+        let current = rank(self.current.as_ref()?)?;
+        let ranked = self.cooling.iter().filter_map(|entry| Some((rank(&entry.0)?, entry)));
+        ranked.filter(|(rank, _)| *rank < current).min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+    }
+
+    /// Looks at a better variant again once it was left alone for long enough, and all is well otherwise.
+    fn drive_probe(&mut self, now: Instant) {
+        if let Some((variant, document)) = &mut self.probe {
+            if document.exchange.look(now).is_err() {
+                self.desk.cancel(document.exchange.id);
+                let variant = variant.clone();
+                self.probe_failed(now, variant);
+            }
+            return;
+        }
+        let Some((variant, _)) = self.better().filter(|(_, until)| *until <= now).cloned() else { return };
+        let Some(main) = self.main.as_ref().filter(|main| !main.is_failing()) else {
+            // Not now: the one being played has troubles of its own.
+            self.probe_failed(now, variant);
+            return;
+        };
+        let limits = Limits {
+            answer: main.timing.answer(0),
+            quiet: main.timing.quiet(0),
+            rest: main.timing.rest(0),
+            typical: 0,
+            bytes: PLAYLIST_BYTES_MAX as u64,
+        };
+        let target = (What::Playlist, variant.url.clone());
+        let exchange = Exchange::start(now, target, None, false, limits, &mut self.desk);
+        self.probe = Some((variant, Document::new(exchange)));
+    }
+
+    fn probed(&mut self, now: Instant, answer: Answer) {
+        let Some((variant, document)) = &mut self.probe else { return };
+        let is_over = matches!(answer, Answer::End | Answer::Failed(_));
+        let id = document.exchange.id;
+        let progress = document.handle(now, answer);
+        let variant = variant.clone();
+        match progress {
+            Progress::More => {}
+            Progress::Failed(_) => {
+                if !is_over {
+                    self.desk.cancel(id);
+                }
+                self.probe_failed(now, variant);
+            }
+            Progress::Done(bytes) => {
+                self.probe = None;
+                // Not behind the one being played: its playlist may be frozen.
+                let current = self.main.as_ref().and_then(Follower::list).map(|list| list.end());
+                let is_well = MediaPlaylist::parse(&bytes, &variant.url)
+                    .is_ok_and(|list| current.is_none_or(|end| list.end().saturating_add(1) >= end));
+                if !is_well {
+                    self.probe_failed(now, variant);
+                    return;
+                }
+                self.cooling.retain(|(known, _)| known.url != variant.url);
+                let cause = Cause::cheap(reason::VARIANT_SWITCHED, "a better variant is well again");
+                self.play(now, &cause);
+            }
+        }
+    }
+
+    fn probe_failed(&mut self, now: Instant, variant: Variant) {
+        self.probe = None;
+        self.cooling.retain(|(known, _)| known.url != variant.url);
+        self.cooling.push_back((variant, now + COOLING));
+    }
+
     /// The master playlist is not read more often than this.
     fn brief(&self) -> Duration {
         self.main.as_ref().map_or(self.entry.timing.target(), |main| main.timing.target())
@@ -346,9 +441,9 @@ impl Planner {
 
     /// Leaves the variant being played for another.
     fn leave(&mut self, now: Instant, cause: &Cause) {
-        self.cooling.retain(|(_, until)| *until > now);
-        if let Some(current) = &self.current {
-            self.cooling.push_back((current.clone(), now + COOLING));
+        if let Some(current) = self.current.clone() {
+            self.cooling.retain(|(known, _)| known.url != current.url);
+            self.cooling.push_back((current, now + COOLING));
         }
         self.play(now, cause);
     }

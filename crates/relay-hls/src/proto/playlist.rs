@@ -237,7 +237,7 @@ impl MediaPlaylist {
 
     /// Where `uri` leads.
     pub fn resolve(&self, uri: &str) -> Option<Url> {
-        self.url.join(uri).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+        resolve(&self.url, uri)
     }
 
     /// Joins a delta update to the playlist before it (RFC 8216bis §6.2.5.1); any other playlist stays as it is.
@@ -301,6 +301,11 @@ impl MediaPlaylist {
         }
         self.media_sequence
     }
+}
+
+/// Where `uri` leads from `base`, if that is HTTP.
+pub(crate) fn resolve(base: &Url, uri: &str) -> Option<Url> {
+    base.join(uri).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
 /// `duration` later.

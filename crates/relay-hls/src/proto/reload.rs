@@ -40,6 +40,8 @@ pub(crate) struct Reload {
     /// Loads since the last change.
     pub(crate) same: u32,
     is_fresh: bool,
+    /// Goes on although the playlist has ended: the origin may begin anew.
+    is_watching: bool,
 }
 
 /// What came of an answer or of time passing.
@@ -67,7 +69,13 @@ impl Reload {
             loaded: None,
             same: 0,
             is_fresh: false,
+            is_watching: false,
         }
+    }
+
+    /// Goes on although the playlist has ended.
+    pub(crate) fn watch(&mut self, now: Instant, timing: &Timing) {
+        (self.is_watching, self.due) = (true, now + timing.target());
     }
 
     pub(crate) fn owns(&self, id: FetchId) -> bool {
@@ -88,7 +96,7 @@ impl Reload {
 
     /// No reload is needed any more.
     pub(crate) fn is_ended(&self) -> bool {
-        self.list.as_ref().is_some_and(|list| list.ended)
+        !self.is_watching && self.list.as_ref().is_some_and(|list| list.ended)
     }
 
     /// The same playlist is elsewhere now.
@@ -212,6 +220,7 @@ impl Reload {
                 return Loaded::Failed(Cause::cheap(reason::DELTA, error.to_string()));
             }
         };
+        self.is_watching &= list.ended;
         self.led_to = (*url != self.url).then(|| without_directives(url));
         timing.learn(list.target_duration, !list.ended);
         let is_new = self.list.as_ref().is_none_or(|known| differs(known, &list));
@@ -244,6 +253,7 @@ impl Reload {
         self.due = match (is_new, blocks) {
             (true, true) => now.max(asked + list.part_target.map_or(target / 4, |part| part / 2)),
             (true, false) => asked + last.clamp(target / 2, target),
+            (false, _) if list.ended => asked + target,
             (false, _) => asked + target / 2,
         };
         // A slow answer is no reason to ask without a pause.

@@ -12,7 +12,7 @@ use super::{
     event::{Answer, Begin, Event, FetchId, Head, Joint, Range, Rendition, What},
     exchange::{Document, Exchange, KEY_BYTES_MAX, Limits, MAP_BYTES_MAX, Progress, SEGMENT_BYTES_MAX},
     larder::{Larder, key_url},
-    playlist::{MediaPlaylist, Segment, Span},
+    playlist::{MediaPlaylist, Segment, Span, resolve},
     redact::redacted,
     sniff::{self, Looks, SNIFF_BYTES},
     timing::{Timing, Waits},
@@ -48,6 +48,17 @@ enum Stage {
     Done,
 }
 
+/// What ties a segment to the playlist in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bond {
+    /// It is, or was, listed there.
+    Listed,
+    /// It is of the variant that was played before: it is not tried again, but may be had from this one.
+    Before,
+    /// It is of another run of the encoder: it is not tried again.
+    Gone,
+}
+
 /// What came of an answer or of time passing.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -73,8 +84,9 @@ pub(crate) struct Work {
     pub(crate) piece: Piece,
     /// How many parts are complete, if it is fetched by parts.
     pub(crate) parts: Option<usize>,
-    /// It belongs to a playlist that is no more: it is not tried again.
-    pub(crate) is_orphan: bool,
+    pub(crate) bond: Bond,
+    /// What its URIs are relative to.
+    base: Url,
     pub(crate) waits: Waits,
     pub(crate) first_failure: Option<Instant>,
     stage: Stage,
@@ -99,7 +111,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(now: Instant, begin: Begin, segment: Segment, piece: Piece) -> Self {
+    pub(crate) fn new(now: Instant, base: Url, begin: Begin, segment: Segment, piece: Piece) -> Self {
         Self {
             sequence: begin.sequence,
             segment,
@@ -107,7 +119,8 @@ impl Work {
             is_begun: false,
             piece,
             parts: None,
-            is_orphan: false,
+            bond: Bond::Listed,
+            base,
             waits: Waits::default(),
             first_failure: None,
             stage: Stage::Rest(now),
@@ -162,16 +175,9 @@ impl Work {
     }
 
     /// Time has passed.
-    pub(crate) fn drive(
-        &mut self,
-        now: Instant,
-        list: &MediaPlaylist,
-        larder: &mut Larder,
-        timing: &Timing,
-        desk: &mut Desk,
-    ) -> Outcome {
+    pub(crate) fn drive(&mut self, now: Instant, larder: &mut Larder, timing: &Timing, desk: &mut Desk) -> Outcome {
         let overdue = match &mut self.stage {
-            Stage::Rest(at) if *at <= now => return self.ask(now, list, larder, timing, desk),
+            Stage::Rest(at) if *at <= now => return self.ask(now, larder, timing, desk),
             Stage::Rest(_) | Stage::Done => return Outcome::Goes,
             Stage::Key(document) => (What::Key, document.exchange.look(now)),
             Stage::Map(document) => (What::Map, document.exchange.look(now)),
@@ -188,15 +194,8 @@ impl Work {
     }
 
     /// Asks for whatever is missing next.
-    fn ask(
-        &mut self,
-        now: Instant,
-        list: &MediaPlaylist,
-        larder: &mut Larder,
-        timing: &Timing,
-        desk: &mut Desk,
-    ) -> Outcome {
-        match self.prepare(list, larder) {
+    fn ask(&mut self, now: Instant, larder: &mut Larder, timing: &Timing, desk: &mut Desk) -> Outcome {
+        match self.prepare(larder) {
             Err((what, cause)) => Outcome::Failed(what, cause),
             Ok(Some((what, url, span))) => {
                 let range = span.map(|span| Range {
@@ -231,7 +230,8 @@ impl Work {
         desk: &mut Desk,
     ) -> Exchange {
         let failures = self.waits.failures();
-        let typical = if self.parts.is_some() { 0 } else { larder.typical };
+        let is_segment = self.parts.is_none() && bytes == SEGMENT_BYTES_MAX;
+        let typical = if is_segment { larder.typical } else { 0 };
         // What is asked for ahead of its time comes when it comes.
         let early = if self.parts.is_some() { timing.target() } else { Duration::ZERO };
         let limits = Limits {
@@ -245,14 +245,14 @@ impl Work {
     }
 
     /// The key or the initialisation section that has to come first, if one is missing.
-    fn prepare(&mut self, list: &MediaPlaylist, larder: &mut Larder) -> Result<Option<Need>, (What, Cause)> {
+    fn prepare(&mut self, larder: &mut Larder) -> Result<Option<Need>, (What, Cause)> {
         let keys = [&self.segment.key, &self.segment.map.as_ref().and_then(|map| map.key.clone())]
             .into_iter()
             .flatten()
             .cloned()
             .collect::<Vec<_>>();
         for key in keys {
-            let url = key_url(&key, list).map_err(|cause| (What::Key, cause))?;
+            let url = key_url(&key, &self.base).map_err(|cause| (What::Key, cause))?;
             if larder.key(&url).is_none() {
                 return Ok(Some((What::Key, url, None)));
             }
@@ -260,8 +260,8 @@ impl Work {
         if let Some(map) = &self.segment.map
             && self.begin.map.is_none()
         {
-            let lost = || (What::Map, Cause::last(reason::REQUEST, format!("no URL: {:.80}", map.uri)));
-            let url = list.resolve(&map.uri).ok_or_else(lost)?;
+            let lost = || (What::Map, Cause::last(reason::REQUEST, "an initialisation section without an http URL"));
+            let url = resolve(&self.base, &map.uri).ok_or_else(lost)?;
             let Some(bytes) = larder.map(&url, map.span) else {
                 return Ok(Some((What::Map, url, map.span)));
             };
@@ -270,7 +270,7 @@ impl Work {
         if let Some(key) = &self.segment.key
             && self.cipher.is_none()
         {
-            let url = key_url(key, list).map_err(|cause| (What::Key, cause))?;
+            let url = key_url(key, &self.base).map_err(|cause| (What::Key, cause))?;
             let bytes = larder.key(&url).unwrap_or_default();
             let iv = key.iv.unwrap_or_else(|| decrypt::iv_of(self.sequence));
             self.cipher = Some(Decryptor::new(&bytes, &iv));
@@ -284,7 +284,6 @@ impl Work {
         &mut self,
         now: Instant,
         answer: Answer,
-        list: &MediaPlaylist,
         kit: (&mut Larder, &mut Timing),
         desk: &mut Desk,
     ) -> Outcome {
@@ -310,12 +309,12 @@ impl Work {
                 self.stop(desk);
                 Err(cause)
             }
-            Progress::Done(bytes) => self.store(bytes, list, larder),
+            Progress::Done(bytes) => self.store(bytes, larder),
         };
         match taken {
             Ok(()) => {
                 self.stage = Stage::Rest(now);
-                self.drive(now, list, larder, timing, desk)
+                self.drive(now, larder, timing, desk)
             }
             Err(cause) => {
                 self.stage = Stage::Done;
@@ -325,10 +324,10 @@ impl Work {
     }
 
     /// Puts a fetched key or initialisation section where it is found.
-    fn store(&self, bytes: Vec<u8>, list: &MediaPlaylist, larder: &mut Larder) -> Result<(), Cause> {
+    fn store(&self, bytes: Vec<u8>, larder: &mut Larder) -> Result<(), Cause> {
         match (&self.stage, &self.segment.map) {
             (Stage::Key(document), _) => larder.store_key(bytes, document),
-            (Stage::Map(document), Some(map)) => larder.store_map(bytes, document, map, list, self.sequence),
+            (Stage::Map(document), Some(map)) => larder.store_map(bytes, document, map, &self.base, self.sequence),
             _ => Ok(()),
         }
     }
@@ -527,8 +526,9 @@ impl Work {
     }
 
     /// A newer playlist lists it elsewhere, or with another key: tries that at once.
-    pub(crate) fn renew(&mut self, now: Instant, url: Url, segment: &Segment) {
+    pub(crate) fn renew(&mut self, now: Instant, list: &MediaPlaylist, url: Url, segment: &Segment) {
         self.piece.url = url;
+        self.base = list.url.clone();
         if !self.is_begun && self.segment.key != segment.key {
             self.segment.key.clone_from(&segment.key);
             self.start_over();

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use relay_hls::proto::{Choice, Joint, Options, What, reason};
+use relay_hls::proto::{Answer, Choice, Fetch, Joint, Options, Rendition, What, reason};
 
 use crate::{
-    origin::{Fault, Id, Millis, Setup},
+    origin::{Fault, Id, Millis, Origin, Setup, plain},
     world::{Story, joints, play},
 };
 
@@ -28,7 +28,8 @@ fn check(name: &str, setup: Setup, story: &Story, is_recovery_checked: bool) {
         }
         last = Some(id);
     }
-    let first = *wholes.first().unwrap_or_else(|| panic!("{context}: nothing was taken"));
+    assert!(!wholes.is_empty(), "{context}: nothing was taken");
+    let first = *wholes.first().unwrap();
     let margin = setup.target + 1_000;
     let mut owed = BTreeSet::new();
     let mut time = 0;
@@ -94,6 +95,7 @@ fn faults_lose_nothing_that_could_be_had() {
             fault(Fault::Restart { names_again: true }, 40_000, 40_000),
             Some(reason::SEQUENCE_BACK),
         ),
+        ("ends, and begins anew", fault(Fault::Ends, 10_000, 30_000), Some(reason::SEQUENCE_BACK)),
         ("leap", fault(Fault::Renumber(1_000), 10_000, 10_000), Some(reason::SEQUENCE_LEAP)),
         ("renumbered downwards", fault(Fault::Renumber(-90), 10_000, 10_000), Some(reason::SEQUENCE_BACK)),
         ("renumbered by one", fault(Fault::Renumber(1), 10_000, 10_000), Some(reason::SEQUENCE_REUSED)),
@@ -102,17 +104,51 @@ fn faults_lose_nothing_that_could_be_had() {
         ("gaps by tag", fault(Fault::Gaps, 0, 0), Some(reason::GAP_TAG)),
     ];
     for (name, setup, expected) in rows {
-        for seed in 0..3 {
-            for setup in [setup, Setup { has_wall: true, ..setup }, Setup { has_ranges: false, ..setup }] {
+        for seed in 0..2 {
+            let walls = Setup { has_wall: true, ..setup };
+            let no_ranges = Setup { has_ranges: false, ..setup };
+            for setup in [setup, walls, no_ranges, Setup { is_slow: true, ..setup }] {
                 if setup.one_file && !setup.has_ranges {
                     continue;
                 }
-                let story = play(setup, seeded(seed), LENGTH);
+                let story = play(&setup, setup.url(), seeded(seed), LENGTH);
                 check(name, setup, &story, setup.until > setup.from);
                 let is_seen = expected.is_none_or(|expected| story.reasons.iter().any(|(_, found)| *found == expected));
                 assert!(is_seen, "{name}: {expected:?} is not among {:?}", story.reasons);
             }
         }
+    }
+}
+
+#[test]
+fn audio_of_its_own_begins_with_video_and_fails_alone() {
+    for (name, fault, has_wall) in [
+        ("nothing is wrong", Fault::None, false),
+        ("by the time of day", Fault::None, true),
+        ("503 for 5 s", Fault::Status(503, None), false),
+        ("audio 404 for 5 s", Fault::AudioGone, false),
+    ] {
+        let setup = Setup {
+            has_master: true,
+            has_audio: true,
+            fault,
+            from: 10_000,
+            until: 15_000,
+            has_wall,
+            ..Setup::default()
+        };
+        let mut story = play(&setup, setup.url(), seeded(4), LENGTH);
+        let (audio, main): (Vec<_>, Vec<_>) =
+            story.taken.drain(..).partition(|taken| taken.begin.rendition == Rendition::Audio);
+        let of = |taken: &[crate::world::Taken]| taken.iter().map(|taken| taken.id().index).collect::<Vec<_>>();
+        assert_eq!(of(&audio)[..50], of(&main)[..50], "{name}: {:?}", story.reasons);
+        assert!(audio.iter().all(|taken| taken.whole && taken.bytes == Setup::media(taken.id())), "{name}");
+        if fault == Fault::AudioGone {
+            let late = main.iter().filter(|taken| (11_000..15_000).contains(&taken.at)).count();
+            assert!(late >= 2, "{name}: video goes on");
+        }
+        story.taken = main;
+        check(name, setup, &story, false);
     }
 }
 
@@ -128,7 +164,7 @@ fn keys_are_fetched_again() {
     ] {
         for has_ranges in [true, false] {
             let setup = Setup { fault, from: 10_000, until: 15_000, has_ranges, ..encrypted };
-            let story = play(setup, seeded(1), LENGTH);
+            let story = play(&setup, setup.url(), seeded(1), LENGTH);
             check(name, setup, &story, true);
             assert!(story.reasons.iter().any(|(_, found)| *found == expected), "{name}: {:?}", story.reasons);
         }
@@ -138,16 +174,18 @@ fn keys_are_fetched_again() {
 #[test]
 fn the_master_is_read_again() {
     let master = Setup { has_master: true, has_wall: true, ..Setup::default() };
-    for (name, fault, variant) in [
-        ("nothing is wrong", Fault::None, 0),
-        ("signed URLs expire", Fault::Expires, 0),
-        ("the variant is gone", Fault::VariantGone, 1),
-        ("playlists 404 once", Fault::Status(404, Some(What::Playlist)), 0),
+    for (name, fault, until, variant) in [
+        ("nothing is wrong", Fault::None, 10_500, 0),
+        ("signed URLs expire", Fault::Expires, 10_500, 0),
+        ("the variant is gone", Fault::VariantGone, 10_500, 1),
+        ("the variant is away", Fault::VariantAway, 30_000, 2),
+        ("the variant is frozen", Fault::VariantFrozen, 40_000, 2),
+        ("playlists 404 once", Fault::Status(404, Some(What::Playlist)), 10_500, 0),
     ] {
-        for seed in 0..8 {
-            for has_wall in [true, false] {
-                let setup = Setup { fault, from: 10_000, until: 10_500, has_wall, ..master };
-                let story = play(setup, seeded(seed), LENGTH);
+        for seed in 0..3 {
+            for (has_wall, is_slow) in [(true, false), (false, false), (true, true), (false, true)] {
+                let setup = Setup { fault, from: 10_000, until, has_wall, is_slow, ..master };
+                let story = play(&setup, setup.url(), seeded(seed), LENGTH);
                 check(name, setup, &story, true);
                 let last = story.taken.last().unwrap().begin.variant;
                 assert_eq!(last, variant, "{name}: {:?}", story.reasons);
@@ -163,10 +201,10 @@ fn lengths_and_ends() {
         ("no lengths, truncated", Setup { has_length: false, fault: Fault::EndsShort, ..Setup::default() }),
     ] {
         let setup = Setup { from: 10_000, until: 15_000, ..setup };
-        check(name, setup, &play(setup, seeded(1), LENGTH), true);
+        check(name, setup, &play(&setup, setup.url(), seeded(1), LENGTH), true);
     }
     let vod = Setup { vod: Some(110), fault: Fault::Resets, from: 0, until: 3_000, ..Setup::default() };
-    let story = play(vod, seeded(1), LENGTH);
+    let story = play(&vod, vod.url(), seeded(1), LENGTH);
     assert!(story.is_ended, "{:?}", story.reasons);
     assert_eq!(story.taken.iter().map(|taken| taken.id().index).collect::<Vec<_>>(), (100..110).collect::<Vec<_>>());
     assert!(story.last_at < 10_000, "as fast as it comes: {} ms", story.last_at);
@@ -175,7 +213,8 @@ fn lengths_and_ends() {
 #[test]
 fn joints_tell_what_happened() {
     let of = |fault, from, until| {
-        let story = play(Setup { fault, from, until, ..Setup::default() }, seeded(3), 60_000);
+        let setup = Setup { fault, from, until, ..Setup::default() };
+        let story = play(&setup, setup.url(), seeded(3), 60_000);
         joints(&story)
     };
     let count = |joints: &[Joint], joint| joints.iter().filter(|found| **found == joint).count();
@@ -188,14 +227,37 @@ fn joints_tell_what_happened() {
 
 #[test]
 fn begins_three_target_durations_from_the_edge_and_jumps_only_when_told() {
-    let first = |options: Options| play(Setup::default(), options, 20_000).taken[0].id().index;
+    let first = |options: Options| play(&Setup::default(), Setup::default().url(), options, 20_000).taken[0].id().index;
     assert_eq!(first(seeded(0)), 103);
     assert_eq!(first(Options { live_edge: Some(std::time::Duration::from_secs(2)), ..seeded(0) }), 105);
     assert_eq!(first(Options { variant: Choice::Lowest, ..seeded(0) }), 103);
     let away =
         Setup { fault: Fault::Away(reason::CONNECT), from: 10_000, until: 30_000, window: 30, ..Setup::default() };
     let max_behind = Some(std::time::Duration::from_secs(10));
-    let story = play(away, Options { max_behind, ..seeded(0) }, 60_000);
+    let story = play(&away, away.url(), Options { max_behind, ..seeded(0) }, 60_000);
     assert!(story.reasons.iter().any(|(_, reason)| *reason == reason::MAX_BEHIND), "{:?}", story.reasons);
-    check("nothing is jumped over by itself", away, &play(away, seeded(0), 60_000), true);
+    check("nothing is jumped over by itself", away, &play(&away, away.url(), seeded(0), 60_000), true);
+}
+
+/// An origin whose segments are encrypted in a way that is not supported.
+struct SampleAes;
+
+impl Origin for SampleAes {
+    fn answer(&self, now: Millis, fetch: &Fetch, _asked: usize) -> Vec<(Millis, Answer)> {
+        assert_eq!(fetch.what, What::Playlist, "nothing else is asked for");
+        let text = format!(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{}\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\"\n{}",
+            now / 2_000,
+            "#EXTINF:2,\na.ts?x\n".repeat(6),
+        );
+        plain(now + 20, 200, "text/plain", text.as_bytes())
+    }
+}
+
+#[test]
+fn sample_aes_is_refused_by_name() {
+    let story = play(&SampleAes, "http://origin/live.m3u8", seeded(1), LENGTH);
+    assert!(story.taken.is_empty());
+    let refusals = story.reasons.iter().filter(|(_, found)| *found == reason::ENCRYPTION).count();
+    assert!((5..60).contains(&refusals), "{refusals} in {LENGTH} ms");
 }

@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     },
     /// From then on numbers are so much higher (or lower); segments are the same.
     Renumber(i64),
+    /// The playlist ends, and another run begins when the fault ends.
+    Ends,
     /// Every second playlist is two segments old.
     Stale,
     /// Before every segment, EXT-X-DISCONTINUITY.
@@ -55,10 +57,26 @@ pub(crate) enum Fault {
     Expires,
     /// From then on the higher variant gets 404.
     VariantGone,
+    /// The higher variant gets 404, or its playlist stays as it was, until the fault ends.
+    VariantAway,
+    VariantFrozen,
     /// EXT-X-GAP on every third segment, which gets 404.
     Gaps,
+    /// Audio has a playlist of its own, which gets 404.
+    AudioGone,
     /// The key is another than the segments were encrypted with.
     WrongKey,
+}
+
+/// Answers requests on simulated time.
+pub(crate) trait Origin {
+    /// What is answered to a request made at `now`, each with its time; so many playlists were asked for.
+    fn answer(&self, now: Millis, fetch: &Fetch, asked: usize) -> Vec<(Millis, Answer)>;
+
+    /// After the end, the client goes on looking.
+    fn begins_anew(&self) -> bool {
+        false
+    }
 }
 
 /// How the origin is set up.
@@ -81,6 +99,10 @@ pub(crate) struct Setup {
     pub(crate) vod: Option<u64>,
     /// Segments are byte ranges of one file.
     pub(crate) one_file: bool,
+    /// Audio has a playlist of its own.
+    pub(crate) has_audio: bool,
+    /// A segment takes most of its duration to come.
+    pub(crate) is_slow: bool,
 }
 
 impl Default for Setup {
@@ -99,6 +121,8 @@ impl Default for Setup {
             has_length: true,
             vod: None,
             one_file: false,
+            has_audio: false,
+            is_slow: false,
         }
     }
 }
@@ -110,7 +134,33 @@ pub(crate) struct Id {
     pub(crate) index: u64,
 }
 
+impl Origin for Setup {
+    fn begins_anew(&self) -> bool {
+        self.fault == Fault::Ends
+    }
+
+    fn answer(&self, now: Millis, fetch: &Fetch, asked: usize) -> Vec<(Millis, Answer)> {
+        let on = self.is_on(now);
+        let at = now + LATENCY;
+        let fits = |what: Option<What>| what.is_none_or(|what| what == fetch.what);
+        match self.fault {
+            Fault::Status(status, what) if on && fits(what) => plain(at, status, "text/html", b"<html>"),
+            Fault::Away(reason) if on => {
+                let cause = Cause { reason, text: "away".into(), class: Class::Cheap };
+                vec![(at, Answer::Failed(cause))]
+            }
+            Fault::Hangs(what) if on && fits(what) => self.content(self.until.max(at), fetch, asked),
+            _ => self.content(at, fetch, asked),
+        }
+    }
+}
+
 impl Setup {
+    /// What the client is given.
+    pub(crate) fn url(&self) -> &'static str {
+        if self.has_master { "http://origin/master.m3u8" } else { "http://origin/high/live.m3u8" }
+    }
+
     fn is_on(&self, now: Millis) -> bool {
         (self.from..self.until).contains(&now)
     }
@@ -121,7 +171,12 @@ impl Setup {
     }
 
     pub(crate) fn run_at(&self, now: Millis) -> u64 {
-        u64::from(matches!(self.fault, Fault::Restart { .. }) && self.has_happened(now))
+        let begins_anew = match self.fault {
+            Fault::Restart { .. } => self.has_happened(now),
+            Fault::Ends => now >= self.until,
+            _ => false,
+        };
+        u64::from(begins_anew)
     }
 
     /// When a segment is listed first.
@@ -129,8 +184,14 @@ impl Setup {
         match id.run {
             0 => (id.index - FIRST + 1).saturating_sub(self.window) * self.target,
             // A new run has two segments when it appears.
-            _ => self.from + id.index.saturating_sub(1) * self.target,
+            _ => self.until.max(self.from) + id.index.saturating_sub(1) * self.target,
         }
+    }
+
+    /// When a segment was made in its run; negative before the client began.
+    fn since_first(&self, id: Id) -> i64 {
+        let index = if id.run == 0 { id.index as i64 - (FIRST + self.window) as i64 } else { id.index as i64 };
+        index * self.target as i64
     }
 
     /// The segments listed at a time.
@@ -175,22 +236,6 @@ impl Setup {
         cipher.encrypt_padded::<Pkcs7>(&mut buffer, plain.len()).unwrap().to_vec()
     }
 
-    /// What is answered to a request made at `now`: each with its time.
-    pub(crate) fn answer(&self, now: Millis, fetch: &Fetch, asked: usize) -> Vec<(Millis, Answer)> {
-        let on = self.is_on(now);
-        let at = now + LATENCY;
-        let fits = |what: Option<What>| what.is_none_or(|what| what == fetch.what);
-        match self.fault {
-            Fault::Status(status, what) if on && fits(what) => return plain(at, status, "text/html", b"<html>"),
-            Fault::Away(reason) if on => {
-                let cause = Cause { reason, text: "away".into(), class: Class::Cheap };
-                return vec![(at, Answer::Failed(cause))];
-            }
-            Fault::Hangs(what) if on && fits(what) => return self.content(self.until.max(at), fetch, asked),
-            _ => self.content(at, fetch, asked),
-        }
-    }
-
     fn content(&self, at: Millis, fetch: &Fetch, asked: usize) -> Vec<(Millis, Answer)> {
         let path = fetch.url.path().to_owned();
         let parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
@@ -204,6 +249,13 @@ impl Setup {
             ["high", ..] if self.fault == Fault::VariantGone && self.has_happened(at) => {
                 plain(at, 404, "text/html", b"<html>")
             }
+            ["high", ..] if self.fault == Fault::VariantAway && self.is_on(at) => {
+                plain(at, 404, "text/html", b"<html>")
+            }
+            ["high", "live.m3u8"] if self.fault == Fault::VariantFrozen && self.is_on(at) => {
+                plain(at, 200, "text/plain", self.playlist(self.from - 1, at).as_bytes())
+            }
+            ["audio", ..] if self.fault == Fault::AudioGone && self.is_on(at) => plain(at, 404, "text/html", b"<html>"),
             [.., "live.m3u8"] => self.playlist_answer(at, asked),
             [.., key] if key.ends_with(".key") => {
                 let period: u64 = key.trim_end_matches(".key").parse().unwrap();
@@ -218,9 +270,15 @@ impl Setup {
     fn master(&self, at: Millis) -> String {
         let signed = u64::from(self.fault == Fault::Expires && self.has_happened(at));
         let token = if self.fault == Fault::Expires { format!("?token={signed}") } else { String::new() };
+        let (media, group) = if self.has_audio {
+            let media = "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"a\",DEFAULT=YES,URI=\"audio/live.m3u8\"\n";
+            (media, ",AUDIO=\"a\"")
+        } else {
+            ("", "")
+        };
         format!(
-            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000,RESOLUTION=640x360\nlow/live.m3u8{token}\n\
-             #EXT-X-STREAM-INF:BANDWIDTH=2000000,RESOLUTION=1280x720\nhigh/live.m3u8{token}\n"
+            "#EXTM3U\n{media}#EXT-X-STREAM-INF:BANDWIDTH=1000000,RESOLUTION=640x360{group}\nlow/live.m3u8{token}\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=2000000,RESOLUTION=1280x720{group}\nhigh/live.m3u8{token}\n"
         )
     }
 
@@ -229,6 +287,10 @@ impl Setup {
         match self.fault {
             Fault::PageForPlaylist if on => plain(at, 200, "text/html", b"<html><body>Sorry</body></html>"),
             Fault::EmptyPlaylist if on => plain(at, 200, "text/plain", b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n"),
+            Fault::Ends if on => {
+                let text = self.playlist(self.from - 1, at) + "#EXT-X-ENDLIST\r\n";
+                plain(at, 200, "text/plain", text.as_bytes())
+            }
             Fault::Frozen if on => plain(at, 200, "text/plain", self.playlist(self.from - 1, at).as_bytes()),
             Fault::Stale if on && asked % 2 == 1 => {
                 plain(at, 200, "text/plain", self.playlist(at - 2 * self.target, at).as_bytes())
@@ -256,7 +318,9 @@ impl Setup {
                 text += &format!("#EXT-X-KEY:METHOD=AES-128,URI=\"{}.key\"\r\n", number / 3);
             }
             if self.has_wall {
-                let at = 1_795_228_200_000 + self.made_at(*id).max(id.index * 10) as i64;
+                // As if each had been made in real time.
+                let offset = if id.run == 0 { 0 } else { self.from };
+                let at = 1_795_228_200_000 + offset as i64 + self.since_first(*id);
                 let at = jiff::Timestamp::from_millisecond(at).unwrap();
                 text += &format!("#EXT-X-PROGRAM-DATE-TIME:{at}\r\n");
             }
@@ -282,7 +346,7 @@ impl Setup {
         };
         match (self.fault, self.one_file) {
             (_, true) => "all.ts".to_owned(),
-            (Fault::Restart { names_again: false }, _) => format!("{}-{}.ts", id.run, id.index),
+            (Fault::Restart { names_again: false } | Fault::Ends, _) => format!("{}-{}.ts", id.run, id.index),
             // The first run began at 100, so that only a long one could use a name twice: both count from 0 here.
             (Fault::Restart { names_again: true }, _) if id.run == 0 => format!("{}.ts", id.index - FIRST),
             _ => format!("{}.ts{token}", id.index),
@@ -292,7 +356,7 @@ impl Setup {
     fn find(&self, at: Millis, name: &str) -> Option<(Id, u64)> {
         let stem = name.trim_end_matches(".ts");
         let id = match self.fault {
-            Fault::Restart { names_again: false } => {
+            Fault::Restart { names_again: false } | Fault::Ends => {
                 let (run, index) = stem.split_once('-')?;
                 Id { run: run.parse().ok()?, index: index.parse().ok()? }
             }
@@ -366,14 +430,15 @@ impl Setup {
             }
             _ => {
                 let pieces = wanted.chunks(CHUNK).zip(1..);
-                answers.extend(pieces.map(|(bytes, n)| (at + n, chunk(bytes))));
-                answers.push((at + 10, Answer::End));
+                let pace = if self.is_slow { self.target / 8 } else { 1 };
+                answers.extend(pieces.map(|(bytes, n)| (at + n * pace, chunk(bytes))));
+                answers.push((at + 6 * pace, Answer::End));
             }
         }
     }
 }
 
-fn plain(at: Millis, status: u16, content_type: &str, body: &[u8]) -> Vec<(Millis, Answer)> {
+pub(crate) fn plain(at: Millis, status: u16, content_type: &str, body: &[u8]) -> Vec<(Millis, Answer)> {
     let head =
         Head { status, content_type: Some(content_type.into()), length: Some(body.len() as u64), ..Head::default() };
     let body = Answer::Body(Bytes::copy_from_slice(body));

@@ -1,12 +1,12 @@
 //! Runs a planner against an origin on simulated time, and keeps what it hands out.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use relay_hls::proto::{Answer, Begin, Event, FetchId, Joint, Options, Output, Planner, Rendition};
 use url::Url;
 
-use crate::origin::{Id, Millis, Setup, millis};
+use crate::origin::{Id, Millis, Origin, millis};
 
 /// A segment as it was handed out.
 #[derive(Clone, Debug)]
@@ -38,39 +38,45 @@ pub(crate) struct Story {
     pub(crate) last_at: Millis,
 }
 
-struct World {
+struct World<'a> {
     start: Instant,
     now: Millis,
-    setup: Setup,
+    origin: &'a dyn Origin,
     planner: Planner,
     coming: Vec<(Millis, u64, FetchId, Answer)>,
     order: u64,
     asked_playlists: usize,
     story: Story,
-    open: Option<(Begin, BytesMut, Millis)>,
+    watches: bool,
+    has_ended: bool,
+    open: HashMap<Rendition, (Begin, BytesMut, Millis)>,
 }
 
 /// Plays for so long.
-pub(crate) fn play(setup: Setup, options: Options, length: Millis) -> Story {
-    let url = if setup.has_master { "http://origin/master.m3u8" } else { "http://origin/high/live.m3u8" };
+pub(crate) fn play(origin: &dyn Origin, url: &str, options: Options, length: Millis) -> Story {
     #[expect(clippy::disallowed_methods, reason = "any instant does")]
     let start = Instant::now();
     let planner = Planner::new(start, Url::parse(url).unwrap(), options);
     let mut world = World {
         start,
         now: 0,
-        setup,
+        origin,
         planner,
         coming: Vec::new(),
         order: 0,
         asked_playlists: 0,
         story: Story::default(),
-        open: None,
+        watches: origin.begins_anew(),
+        has_ended: false,
+        open: HashMap::new(),
     };
     let mut idle = 0;
     while world.now < length && !world.story.is_ended {
         world.carry_out();
         let before = world.now;
+        if std::mem::take(&mut world.has_ended) {
+            world.planner.watch(world.start + millis(world.now));
+        }
         if !world.step() {
             break;
         }
@@ -82,7 +88,7 @@ pub(crate) fn play(setup: Setup, options: Options, length: Millis) -> Story {
     world.story
 }
 
-impl World {
+impl World<'_> {
     fn step(&mut self) -> bool {
         let answer = self.coming.iter().map(|(at, order, ..)| (*at, *order)).min();
         let timeout = self.planner.poll_timeout().map(|at| {
@@ -112,7 +118,7 @@ impl World {
                 Output::Fetch(fetch) => {
                     self.story.requests += 1;
                     self.asked_playlists += usize::from(fetch.url.path().ends_with("live.m3u8"));
-                    for (at, answer) in self.setup.answer(self.now, &fetch, self.asked_playlists) {
+                    for (at, answer) in self.origin.answer(self.now, &fetch, self.asked_playlists) {
                         self.order += 1;
                         self.coming.push((at, self.order, fetch.id, answer));
                     }
@@ -128,20 +134,20 @@ impl World {
         let mut note = |reason| self.story.reasons.push((now, reason));
         match event {
             Event::Begin(begin) => {
-                assert!(self.open.is_none(), "a segment begins in another");
-                assert_eq!(begin.rendition, Rendition::Main);
-                self.open = Some((begin, BytesMut::new(), now));
+                let before = self.open.insert(begin.rendition, (begin, BytesMut::new(), now));
+                assert!(before.is_none(), "a segment begins in another");
             }
-            Event::Bytes { bytes, .. } => {
+            Event::Bytes { rendition, bytes } => {
                 assert!(!bytes.is_empty());
-                self.open.as_mut().expect("bytes outside a segment").1.extend_from_slice(&bytes);
+                self.open.get_mut(&rendition).expect("bytes outside a segment").1.extend_from_slice(&bytes);
             }
-            Event::End { whole, .. } => {
-                let (begin, bytes, at) = self.open.take().expect("an end without a beginning");
+            Event::End { rendition, whole } => {
+                let (begin, bytes, at) = self.open.remove(&rendition).expect("an end without a beginning");
                 self.story.taken.push(Taken { begin, bytes: bytes.freeze(), whole, at });
             }
             Event::Gap { cause, .. } | Event::Stalled { cause, .. } | Event::Notice { cause, .. } => note(cause.reason),
             Event::Failed(failure) => note(failure.cause.reason),
+            Event::Ended if self.watches => self.has_ended = true,
             Event::Ended => self.story.is_ended = true,
         }
     }

@@ -30,6 +30,15 @@ struct Set {
     writer: Writer,
 }
 
+/// Which packet a fragment's time is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// The first picture shown. Sound before it is late, and is written at the start, so that it moves nothing.
+    Pictures,
+    /// The first packet shown: there is no fragment right before it.
+    All,
+}
+
 /// What became of packets.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
@@ -56,7 +65,7 @@ impl Clusters {
     }
 
     /// A fragment of these packets, each lane a track in decode order, video first if there is any.
-    pub(crate) fn write(&mut self, mut lanes: Vec<Vec<Arc<Packet>>>, has_pictures: bool) -> Written {
+    pub(crate) fn write(&mut self, mut lanes: Vec<Vec<Arc<Packet>>>, lead: Lead, has_pictures: bool) -> Written {
         let mut written = Written::default();
         let mut count: u64 = lanes.iter().map(|lane| lane.len() as u64).sum();
         let changed = drop_changed(&mut lanes);
@@ -67,7 +76,7 @@ impl Clusters {
         if count == 0 {
             return written;
         }
-        let wrote = self.fragment(&lanes, has_pictures);
+        let wrote = self.fragment(&lanes, lead, has_pictures);
         let packets = wrote.as_ref().map_or(0, |fragment| u64::from(fragment.packets));
         if packets < count {
             written.drops.push((DropReason::Unwritable, count - packets));
@@ -76,11 +85,12 @@ impl Clusters {
         written
     }
 
-    fn fragment(&mut self, lanes: &[Vec<Arc<Packet>>], has_pictures: bool) -> Option<Fragment> {
-        let led = if has_pictures { lanes.first()?.as_slice() } else { &[] };
+    fn fragment(&mut self, lanes: &[Vec<Arc<Packet>>], lead: Lead, has_pictures: bool) -> Option<Fragment> {
         let all = || lanes.iter().flatten();
-        // Late sound is written at the start rather than moving it: see `on_time`.
-        let leads = if led.is_empty() { all().collect::<Vec<_>>() } else { led.iter().collect() };
+        let leads: Vec<_> = match lead {
+            Lead::Pictures => lanes.first()?.iter().collect(),
+            Lead::All => all().collect(),
+        };
         let first = leads.into_iter().min_by_key(|packet| packet.pts.nanos())?;
         let first_arrival = all().map(|packet| packet.arrival).min()?;
         let wall_ms = u64::try_from(first.wall.utc.unix_millis()).unwrap_or(0);

@@ -14,7 +14,7 @@ use relay_media::{Kind, Packet, Timestamp, Track, TrackId};
 use relay_mkv::BLOCK_BYTES_MAX;
 
 use super::{
-    cluster::Clusters,
+    cluster::{Clusters, Lead},
     fragment::{DropReason, Fragment},
 };
 
@@ -28,6 +28,9 @@ pub const FRAGMENT_BYTES_MAX: usize = 48_000_000;
 pub const SESSION_TRACKS_MAX: usize = 3;
 /// When no picture came for so long, the fragment is closed as it is.
 const VIDEO_GONE: Duration = Duration::from_secs(15);
+/// Behind a gap, sound from so long before the first picture is kept with it: sound is shown when it is decoded, while
+/// pictures that are reordered are shown later.
+const LEAD_MAX: Duration = Duration::from_secs(1);
 /// At the start, sound waits so long for pictures.
 const VIDEO_AWAITED: Duration = Duration::from_secs(3);
 
@@ -388,13 +391,17 @@ impl Fragmenter {
             let mut orphans = 0;
             for lane in lanes.iter_mut().skip(1) {
                 let before = lane.len();
-                lane.retain(|packet| packet.pts.nanos_since(start) >= 0);
+                lane.retain(|packet| start.since(packet.pts) <= LEAD_MAX);
                 orphans += before - lane.len();
             }
             lanes.retain(|lane| !lane.is_empty());
             self.drop_packets(reason, orphans as u64);
         }
-        let written = self.clusters.write(lanes, pictures > 0);
+        let lead = match (pictures, gap) {
+            (0, _) | (_, Some(_)) => Lead::All,
+            (_, None) => Lead::Pictures,
+        };
+        let written = self.clusters.write(lanes, lead, pictures > 0);
         for (reason, count) in written.drops {
             self.drop_packets(reason, count);
         }

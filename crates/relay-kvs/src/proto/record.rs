@@ -59,7 +59,8 @@ impl RecordHead {
         let mut bytes = [0; HEAD_BYTES];
         let words = [MAGIC, kind, self.packets, self.body_bytes, self.body_crc, 0];
         let longs = [self.timecode_ms, self.last_ms];
-        let fields = words.iter().flat_map(|word| word.to_be_bytes()).chain(longs.iter().flat_map(|long| long.to_be_bytes()));
+        let fields =
+            words.iter().flat_map(|word| word.to_be_bytes()).chain(longs.iter().flat_map(|long| long.to_be_bytes()));
         bytes.iter_mut().zip(fields).for_each(|(place, byte)| *place = byte);
         let (covered, crc) = bytes.split_at_mut(HEAD_BYTES - 8);
         let sum = Crc::new().update(covered).finish();

@@ -59,6 +59,17 @@ impl Settings {
             seed,
         }
     }
+
+    /// The most bytes of a fragment: a quarter of the window, so that others fit beside it.
+    pub fn fragment_bytes_max(&self) -> usize {
+        self.window_bytes / 4
+    }
+
+    /// The most bytes of memory that all of it takes: the window, and a fragment on its way out in each of the two
+    /// connections that there may be for a moment.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.window_bytes + 2 * self.fragment_bytes_max()
+    }
 }
 
 /// What the spool takes.
@@ -100,6 +111,8 @@ pub enum Input<'a> {
     Acks(SessionId, &'a [u8]),
     /// The answer has ended, or there was none.
     Closed(SessionId, Option<Failure>),
+    /// Whether the stream keeps what it gets. One that keeps nothing never says PERSISTED: there, RECEIVED is the end.
+    Retains(bool),
     /// The spool has this fragment.
     Stored(u64),
     /// The spool could not take this fragment.
@@ -149,6 +162,8 @@ pub enum Output {
         /// Since its first frame arrived.
         lag: Option<Duration>,
     },
+    /// A call failed or its connection ended otherwise than it should: it is tried again by itself.
+    Failed(Failure),
     /// After [`Input::Stop`]: nothing is left to do.
     Done,
 }
@@ -169,6 +184,7 @@ pub struct Scheduler {
     refresh: Refresh,
     pace: Pace,
     rng: Rng,
+    retains: bool,
     stopping: Option<Instant>,
     is_done: bool,
     /// When all was last looked at.
@@ -191,8 +207,7 @@ impl Scheduler {
             stats.packets_restored += u64::from(restored.packets);
             window.insert(restored.timecode_ms, Entry::restored(restored));
         }
-        // Half the window for the open fragment, so that it and a closed one fit.
-        let fragmenter = Fragmenter::new(settings.fragment, settings.window_bytes / 2, high_water_ms, rng.u64(..));
+        let fragmenter = Fragmenter::new(settings.fragment, settings.fragment_bytes_max(), high_water_ms, rng.u64(..));
         Self {
             fragmenter,
             window,
@@ -204,6 +219,7 @@ impl Scheduler {
             refresh: Refresh::default(),
             pace: Pace::new(),
             rng,
+            retains: true,
             stopping: None,
             is_done: false,
             looked: None,
@@ -236,6 +252,7 @@ impl Scheduler {
             Input::Written(id) => self.with(id, |session| session.written(now)),
             Input::Acks(id, bytes) => self.read_acks(now, id, bytes),
             Input::Closed(id, failure) => self.closed(now, id, failure),
+            Input::Retains(retains) => self.retains = retains,
             Input::Stored(timecode_ms) => self.window.set_disk(timecode_ms, Disk::Yes),
             Input::NotStored(timecode_ms) => {
                 self.window.set_disk(timecode_ms, Disk::Failed);
@@ -338,7 +355,9 @@ impl Scheduler {
         // What only an outage's backlog holds is safe on disk; what is under way is given its time.
         let is_safe = self.window.in_memory().all(|(_, entry)| entry.disk == Disk::Yes) && self.sessions.is_empty();
         let is_late = now >= deadline && !is_writing || now >= deadline + bounds::STORE_MAX;
-        if !is_safe && !is_late {
+        // While the service is well, what is new is sent all the same.
+        let is_live = self.window.next(self.live_from.., false, now).is_some() && self.pace.attempt() == 0;
+        if (!is_safe || is_live) && !is_late {
             return;
         }
         for session in std::mem::take(&mut self.sessions) {

@@ -94,6 +94,56 @@ pub struct Stats {
     pub takes_second_connection: Option<bool>,
 }
 
+impl Stats {
+    /// What a person should know of, in plain words: nothing of it ends the stream.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.failure.is_empty() {
+            problems.push(self.failure.clone());
+        }
+        if self.long_gops > 0 {
+            problems.push(format!(
+                "{} times there was no key frame for 10 s, the longest fragment that the service takes, and what came \
+                 after was dropped: set the camera's key frame interval to 2 s",
+                self.long_gops
+            ));
+        }
+        if self.ahead_ms > AHEAD_MAX_MS {
+            problems.push(format!(
+                "the time of day went back: fragments are {} s ahead of it, so that none shares its time with an \
+                 earlier one",
+                self.ahead_ms / 1_000
+            ));
+        }
+        let dropped = |reason| self.packets_dropped.get(&reason).copied().unwrap_or(0);
+        for (reason, what) in [
+            (
+                DropReason::Codec,
+                "packets have a codec that the service does not take (H.264, H.265, AAC and G.711 it does)",
+            ),
+            (
+                DropReason::Tracks,
+                "packets belong to a second picture or a fourth track, which the service does not take",
+            ),
+            (
+                DropReason::Window,
+                "packets were lost: the window was full; a longer one or a spool would have kept them",
+            ),
+            (DropReason::SpoolFull, "packets were lost: the spool was full"),
+            (DropReason::SpoolRead, "packets were lost: the spool's disk did not give them back"),
+            (DropReason::Poison, "packets are in fragments that the service refuses for good; they were set aside"),
+        ] {
+            if dropped(reason) > 0 {
+                problems.push(format!("{} {what}", dropped(reason)));
+            }
+        }
+        problems
+    }
+}
+
+/// Fragments further ahead of the time of day than this are a problem to be told.
+const AHEAD_MAX_MS: u64 = 5_000;
+
 /// A fragment that the service refuses for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aside {

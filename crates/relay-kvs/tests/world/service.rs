@@ -45,6 +45,8 @@ pub struct Service {
     pub most_at_once: usize,
     pub backfill_max: Duration,
     numbers: u64,
+    /// The nth fragment of the stream fails with this error, which names it or does not.
+    pub poison: Option<(u64, u32, bool)>,
 }
 
 #[derive(Debug)]
@@ -168,6 +170,13 @@ impl Service {
         self.numbers += 1;
         let (timecode_ms, number) = (fragment.timecode_ms, format!("{:047}", self.numbers));
         let ack = |event| Reply::Ack { event, timecode_ms, number: number.clone() };
+        let poison = self.poison.filter(|(nth, _, _)| timecode_ms == super::START_MS + nth * 2_000);
+        if let Some((_, error, is_named)) = poison {
+            self.close(now, id, faults, rng);
+            let (event, number) = (AckEvent::Error(error), String::new());
+            let reply = if is_named { ack(event) } else { Reply::Ack { event, timecode_ms: 0, number } };
+            return vec![(ms(20), reply), (ms(25), Reply::Closed(None))];
+        }
         if rng.u64(..1_000) < faults.error_ack {
             let error = AckEvent::Error(ERRORS[rng.usize(..ERRORS.len())]);
             self.close(now, id, faults, rng);

@@ -34,6 +34,7 @@ impl Scheduler {
             match (ack.event, fragment) {
                 (AckEvent::Idle, _) => {}
                 (AckEvent::Error(number), fragment) => return self.failed_by_ack(now, id, number, fragment),
+                (AckEvent::Received, Some(timecode_ms)) if !self.retains => self.persisted(now, id, timecode_ms),
                 (AckEvent::Persisted, Some(timecode_ms)) => self.persisted(now, id, timecode_ms),
                 (AckEvent::Buffering | AckEvent::Received, Some(timecode_ms)) => {
                     let Some(sent) = session.sent.get_mut(&timecode_ms) else { continue };

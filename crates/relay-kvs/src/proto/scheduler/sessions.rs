@@ -30,6 +30,10 @@ enum Next {
 
 impl Scheduler {
     pub(super) fn accepted(&mut self, now: Instant, id: SessionId, credentials: Option<Duration>) {
+        let is_opening = |session: &Session| session.id == id && session.stage == Stage::Opening;
+        if !self.sessions.iter().any(is_opening) {
+            return;
+        }
         let life = credentials.unwrap_or(Duration::MAX).min(self.settings.session_max).max(LIFE_MIN);
         // Early by 5 to 15 %, so that many producers started together don't rotate together.
         let life = life.mul_f64(0.95 - 0.1 * self.rng.f64());
@@ -65,6 +69,7 @@ impl Scheduler {
         self.stats.fragments_resent += self.window.requeue(session.sent.keys().copied());
         let Some(failure) = failure else { return };
         *self.stats.reconnects.entry(failure.cause.as_str()).or_default() += 1;
+        self.outputs.push_back(Output::Failed(failure.clone()));
         if failure.cause == Cause::ConnectionLimit && !self.sessions.is_empty() {
             // Not now: the last one must be closed before.
             self.stats.takes_second_connection = Some(false);
