@@ -384,7 +384,7 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases / 6,
+        cases: ProptestConfig::default().cases / 12,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

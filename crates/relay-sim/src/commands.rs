@@ -120,7 +120,7 @@ pub(crate) fn watch(args: &WhepArgs) -> anyhow::Result<bool> {
     let WhepArgs { url, token, .. } = args;
     let signalling = match args.janus {
         Some(mountpoint) => Signalling::Janus { url: url.clone(), mountpoint },
-        None => Signalling::Whep { url: url.clone(), token: token.clone() },
+        None => Signalling::Whep { url: url.clone(), token: token.clone(), via: None },
     };
     let config = CrowdConfig {
         joins_per_second: args.rate,

@@ -85,7 +85,8 @@ fn run_in(dir: &Path, scale: &Scale) -> anyhow::Result<Report> {
 fn one_wave(relayd: &Relayd, viewers: usize, rude: bool) -> anyhow::Result<Vec<String>> {
     let url = format!("http://{}/whep/cam", relayd.address());
     let joins_per_second = NonZeroU32::new(100).context("100 is not zero")?;
-    let config = CrowdConfig { joins_per_second, ..CrowdConfig::new(Signalling::Whep { url, token: None }, viewers) };
+    let config =
+        CrowdConfig { joins_per_second, ..CrowdConfig::new(Signalling::Whep { url, token: None, via: None }, viewers) };
     let crowd = Crowd::start(config)?;
     let progress = crowd.await_playing(PLAYING);
     if progress.answered == 0 {

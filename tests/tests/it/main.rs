@@ -8,6 +8,7 @@ mod mkv;
 mod page;
 mod peers;
 mod soak;
+mod thin_links;
 mod tidy;
 mod ts;
 mod udp;

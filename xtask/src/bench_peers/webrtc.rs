@@ -57,7 +57,8 @@ pub(super) struct Plan {
     pinned: bool,
 }
 
-/// How long a server runs before the viewers come: what it holds then is what it holds without any.
+/// How long a server is left alone, after one viewer has come and gone, before its memory is looked at: what it holds
+/// then, code that viewers need included, is what it holds without any.
 const ALONE: Duration = Duration::from_secs(3);
 
 impl Options {
@@ -116,6 +117,9 @@ fn measure(peer: Peer, viewers: usize, plan: &Plan) -> anyhow::Result<Row> {
     let url = cameras.urls().first().context("no camera")?;
     let server = Server::start(peer, url, plan.pinned.then_some(0))?;
     server.await_live()?;
+    let mut first = sim();
+    first.arg("whep").args(server.crowd()).args(["--json", "--settle", "1", "--seconds", "1"]);
+    shell::capture(&mut first)?;
     std::thread::sleep(ALONE);
     let alone = meter::resident_memory(server.pid())?;
 

@@ -29,6 +29,8 @@ pub enum Signalling {
         url: String,
         /// A bearer token.
         token: Option<String>,
+        /// Where media is sent instead of where the answer says: through a [`Link`](crate::link::Link).
+        via: Option<SocketAddr>,
     },
     /// The HTTP API of Janus and its streaming plugin, which makes the offer.
     Janus {
@@ -62,7 +64,7 @@ pub(crate) enum Leave {
 /// Makes one session after the other.
 #[derive(Debug)]
 pub(crate) enum Desk {
-    Whep { url: Url, token: Option<String>, bind: IpAddr, certificate: Option<DtlsCert> },
+    Whep { url: Url, token: Option<String>, via: Option<SocketAddr>, bind: IpAddr, certificate: Option<DtlsCert> },
     Janus { janus: Janus, bind: Option<IpAddr>, certificate: Option<DtlsCert> },
 }
 
@@ -72,10 +74,10 @@ impl Desk {
         // One certificate for all: making a key per viewer would cost more than the rest of its joining.
         let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate();
         match signalling {
-            Signalling::Whep { url, token } => {
+            Signalling::Whep { url, token, via } => {
                 let url = Url::parse(url)?;
                 let bind = bind.map_or_else(|| towards(url.address()), Ok)?;
-                Ok(Self::Whep { url, token: token.clone(), bind, certificate })
+                Ok(Self::Whep { url, token: token.clone(), via: *via, bind, certificate })
             }
             Signalling::Janus { url, mountpoint } => {
                 Ok(Self::Janus { janus: Janus::open(&Url::parse(url)?, *mountpoint)?, bind, certificate })
@@ -85,16 +87,22 @@ impl Desk {
 
     pub(crate) fn join(&mut self) -> Result<Joined, JoinError> {
         match self {
-            Self::Whep { url, token, bind, certificate } => {
+            Self::Whep { url, token, via, bind, certificate } => {
                 let socket = UdpSocket::bind((*bind, 0)).map_err(JoinError::Socket)?;
-                post(url, token.as_deref(), socket, certificate.clone())
+                post(url, token.as_deref(), *via, socket, certificate.clone())
             }
             Self::Janus { janus, bind, certificate } => watch(janus, *bind, certificate.clone()),
         }
     }
 }
 
-fn post(url: &Url, token: Option<&str>, socket: UdpSocket, certificate: Option<DtlsCert>) -> Result<Joined, JoinError> {
+fn post(
+    url: &Url,
+    token: Option<&str>,
+    via: Option<SocketAddr>,
+    socket: UdpSocket,
+    certificate: Option<DtlsCert>,
+) -> Result<Joined, JoinError> {
     let local = socket.local_addr().map_err(JoinError::Socket)?;
     let mut rtc = fresh(certificate);
     rtc.add_local_candidate(host(local)?);
@@ -112,7 +120,8 @@ fn post(url: &Url, token: Option<&str>, socket: UdpSocket, certificate: Option<D
     if response.status != 201 {
         return Err(refused(&response));
     }
-    let answer = SdpAnswer::from_sdp_string(&response.body).map_err(|error| JoinError::Sdp(error.to_string()))?;
+    let answer = via.map_or_else(|| response.body.clone(), |via| led_through(&response.body, via));
+    let answer = SdpAnswer::from_sdp_string(&answer).map_err(|error| JoinError::Sdp(error.to_string()))?;
     rtc.sdp_api().accept_answer(pending, answer)?;
     let location = response.header("location").ok_or(JoinError::NoLocation)?;
     let leave = Leave::Whep { url: url.join(location)?, token: token.map(str::to_owned) };
@@ -184,6 +193,18 @@ fn host(local: SocketAddr) -> Result<Candidate, JoinError> {
     Candidate::host(local, "udp").map_err(|error| JoinError::Sdp(error.to_string()))
 }
 
+/// A session description whose one candidate is `via`.
+fn led_through(description: &str, via: SocketAddr) -> String {
+    let others = description.lines().filter(|line| !line.starts_with("a=candidate:"));
+    let (ip, port) = (via.ip(), via.port());
+    let one = format!("a=candidate:1 1 udp 2130706431 {ip} {port} typ host");
+    let lines = others.flat_map(|line| match line {
+        "a=end-of-candidates" => vec![one.as_str(), line],
+        line => vec![line],
+    });
+    lines.flat_map(|line| [line, "\r\n"]).collect()
+}
+
 /// The first candidate of a session description (RFC 8839 §5.1).
 fn candidate(description: &str) -> Option<SocketAddr> {
     let line = description.lines().find_map(|line| line.strip_prefix("a=candidate:"))?;
@@ -206,4 +227,6 @@ fn candidates_are_read() {
     let line = "v=0\r\na=candidate:1 1 udp 2015363327 192.0.2.2 50473 typ host\r\na=end-of-candidates\r\n";
     assert_eq!(candidate(line), "192.0.2.2:50473".parse().ok());
     assert_eq!(candidate("v=0\r\na=candidate:1 1 udp\r\n"), None);
+    let via = "127.0.0.1:9".parse().unwrap();
+    assert_eq!(candidate(&led_through(line, via)), Some(via));
 }

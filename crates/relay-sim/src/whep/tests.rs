@@ -87,7 +87,8 @@ impl Server {
 
     fn crowd(&self, viewers: usize) -> Crowd {
         let url = format!("http://{}/whep/test", self.http);
-        Crowd::start(CrowdConfig::new(Signalling::Whep { url, token: Some("secret".into()) }, viewers)).unwrap()
+        Crowd::start(CrowdConfig::new(Signalling::Whep { url, token: Some("secret".into()), via: None }, viewers))
+            .unwrap()
     }
 }
 
@@ -235,10 +236,10 @@ fn retransmissions_repair_what_a_link_loses() {
 fn what_goes_wrong_is_told() {
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}/whep/test");
-    let crowd = Crowd::start(CrowdConfig::new(Signalling::Whep { url, token: None }, 2)).unwrap();
+    let crowd = Crowd::start(CrowdConfig::new(Signalling::Whep { url, token: None, via: None }, 2)).unwrap();
     assert_eq!(crowd.await_playing(PATIENCE).failed, 2);
     let report = crowd.leave();
     assert!(report.failures[0].contains("refused"), "{:?}", report.failures);
-    let bad = Signalling::Whep { url: "https://example.invalid/".into(), token: None };
+    let bad = Signalling::Whep { url: "https://example.invalid/".into(), token: None, via: None };
     assert!(Crowd::start(CrowdConfig::new(bad, 1)).is_err());
 }

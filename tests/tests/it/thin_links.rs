@@ -1,0 +1,123 @@
+//! Viewers behind bad links: what they lose is whole pictures, and it is theirs alone.
+
+use std::{
+    net::SocketAddr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use relay_sim::link::{Conditions, Link, LinkConfig};
+use relay_sim::whep::{Crowd, CrowdConfig, CrowdReport, Signalling, ViewerReport};
+use relay_tests::relayd::Relayd;
+use relay_tests::soak::Scratch;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// What viewers may be behind by default, and what the promise adds for the link's own queue and delay.
+const LAG_MAX: Duration = Duration::from_millis(1_000 + 500);
+
+/// Long enough for a lagging viewer to jump several times; and to tell one frozen interval a minute from many.
+const WATCHED: Duration = Duration::from_secs(15);
+
+fn start(name: &str, source: &str) -> anyhow::Result<(Scratch, Relayd, SocketAddr)> {
+    let scratch = Scratch::new(name)?;
+    // A port that is known before it is told: the link has to lead there.
+    let media = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    let config = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[webrtc]\nlisten = \"{media}\"\n[streams.yard]\nsource = \"{source}\"\n"
+    );
+    let relayd = Relayd::start_with(&scratch.path, &config)?;
+    relayd.await_all_live(SOON)?;
+    Ok((scratch, relayd, media))
+}
+
+fn join(relayd: &Relayd, via: Option<SocketAddr>) -> anyhow::Result<Crowd> {
+    let url = format!("http://{}/whep/yard", relayd.address());
+    let crowd = Crowd::start(CrowdConfig::new(Signalling::Whep { url, token: None, via }, 1))?;
+    let progress = crowd.await_playing(SOON);
+    ensure!(progress.playing == 1, "{progress:?}: {}", relayd.last_words());
+    Ok(crowd)
+}
+
+fn link(to: SocketAddr, conditions: Conditions) -> anyhow::Result<Link> {
+    Ok(Link::start(LinkConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), to, conditions, seed: 7 })?)
+}
+
+/// Lets time pass while viewers watch.
+fn watch() {
+    let until = Instant::now() + WATCHED;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        #[expect(clippy::disallowed_methods, reason = "watching for a while is what is tested")]
+        sleep(left);
+    }
+}
+
+fn only(report: CrowdReport) -> anyhow::Result<ViewerReport> {
+    println!("{}", report.table());
+    let viewer = report.viewers.into_iter().next().context("no viewer")?;
+    ensure!(viewer.ended.is_none(), "{:?}", viewer.ended);
+    Ok(viewer)
+}
+
+#[test]
+fn a_bottleneck_at_half_the_bitrate_costs_whole_pictures_and_nobody_else() {
+    bottleneck().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn bottleneck() -> anyhow::Result<()> {
+    let (_scratch, relayd, media) =
+        start("bottleneck", "test://pattern?size=640x360&fps=25&bitrate=2M&gop=1s&audio=none")?;
+    let half = Conditions {
+        rate_bps: Some(1_000_000),
+        queue: Duration::from_millis(200),
+        delay: Duration::from_millis(10),
+        ..Conditions::default()
+    };
+    let link = link(media, half)?;
+    let free = join(&relayd, None)?;
+    let thin = join(&relayd, Some(link.addr()))?;
+    // The first seconds are for finding out what the link carries.
+    sleep_until_settled();
+    free.begin_window();
+    thin.begin_window();
+    watch();
+    let (thin, free) = (only(thin.leave())?, only(free.leave())?);
+    ensure!(free.lost == 0 && free.incomplete == 0 && free.orphans == 0, "the viewer without a bottleneck: {free:?}");
+    // A frame that lost a packet for good, or whose references never came, would be seen as garbage.
+    ensure!(thin.orphans == 0, "pictures that can't be decoded: {thin:?}");
+    ensure!(thin.shown > 50, "hardly anything was shown: {thin:?}");
+    ensure!(thin.lost > 0, "nothing was shed: is there a bottleneck? {thin:?}");
+    ensure!(thin.most_lag <= LAG_MAX, "late by {:?}: {thin:?}", thin.most_lag);
+    relayd.stop()
+}
+
+fn sleep_until_settled() {
+    #[expect(clippy::disallowed_methods, reason = "watching for a while is what is tested")]
+    sleep(Duration::from_secs(3));
+}
+
+#[test]
+fn three_percent_of_loss_hardly_freeze_the_picture() {
+    loss().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn loss() -> anyhow::Result<()> {
+    let (_scratch, relayd, media) = start("loss", "test://pattern?size=640x360&fps=25&bitrate=2M&gop=4s&audio=none")?;
+    let lossy = Conditions {
+        loss: 0.03,
+        delay: Duration::from_millis(20),
+        jitter: Duration::from_millis(10),
+        ..Conditions::default()
+    };
+    let link = link(media, lossy)?;
+    let crowd = join(&relayd, Some(link.addr()))?;
+    crowd.begin_window();
+    watch();
+    let viewer = only(crowd.leave())?;
+    ensure!(link.passed().lost > 50, "is there loss? {:?}", link.passed());
+    // One a minute is promised; a quarter of a minute may have one.
+    ensure!(viewer.freezes <= 1, "frozen for more than 200 ms {} times: {viewer:?}", viewer.freezes);
+    ensure!(viewer.shown > 300, "{viewer:?}");
+    relayd.stop()
+}
