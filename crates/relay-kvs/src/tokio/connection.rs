@@ -118,7 +118,7 @@ impl Call {
         let body = FragmentBody::new(self.pieces, signals);
         let answer = sender.send_request(head.map(|()| body));
         tokio::pin!(answer);
-        let sent = Instant::now();
+        let sent: Instant = self.time.now().into();
         let answer = tokio::select! {
             answer = &mut answer => answer,
             () = sleep_until(sent + ANSWER_AWAITED) => {
