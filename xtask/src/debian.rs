@@ -16,7 +16,7 @@ struct Need {
 enum Seen {
     /// A program on the path.
     Program(&'static str),
-    /// A GStreamer element, asked of gst-inspect-1.0.
+    /// A GStreamer element, asked of gst-inspect-1.0; not with `--exists`, which wants plugins as new as GStreamer.
     Element(&'static str),
     /// A GObject module that the system's Python can import.
     Introspection(&'static str),
@@ -54,7 +54,7 @@ impl Need {
     fn is_met(&self) -> bool {
         match self.seen {
             Seen::Program(name) => shell::has(name),
-            Seen::Element(name) => succeeds(Command::new("gst-inspect-1.0").args(["--exists", name])),
+            Seen::Element(name) => succeeds(Command::new("gst-inspect-1.0").arg(name)),
             Seen::Introspection(module) => {
                 let import = format!("import gi; gi.require_version('{module}', '1.0')");
                 succeeds(Command::new("/usr/bin/python3").args(["-c", &import]))
