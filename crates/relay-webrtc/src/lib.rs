@@ -3,6 +3,8 @@
 mod port;
 mod proto;
 
+#[cfg(fuzzing)]
+pub use port::demultiplex;
 pub use port::{
     Advertise, BindError, Datagram, Lane, NotAdvertisable, Outbox, Port, PortDrops, PortSettings, Registration,
     SessionKey,

@@ -197,6 +197,24 @@ impl Inner {
     }
 }
 
+/// Sends `datagram` through a demultiplexer that knows one session, as if it had come over the network, and says how
+/// many datagrams arrived there. For fuzzing.
+#[cfg(fuzzing)]
+pub fn demultiplex(datagram: &[u8]) -> usize {
+    let registry = Arc::new(Registry::default());
+    let lane = Lane::new(registry.clone());
+    let _session = lane.register();
+    let address = SocketAddr::from(([127, 0, 0, 1], 9));
+    let mut arrived = Vec::new();
+    for protocol in [crate::Protocol::Udp, crate::Protocol::Tcp] {
+        registry.deliver(protocol, [(address, address, datagram)].into_iter());
+        registry.knows(datagram);
+    }
+    Questions::default().answered(datagram);
+    lane.drain(&mut arrived);
+    arrived.len()
+}
+
 struct Listed<'a>(&'a [SocketAddr]);
 
 impl fmt::Display for Listed<'_> {

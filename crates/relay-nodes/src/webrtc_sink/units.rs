@@ -13,9 +13,9 @@ pub(super) struct Units {
     bytes: usize,
 }
 
-/// Viewers that keep up ask for the same few packets; those that join ask for a GOP, packet by packet, and may well
-/// have it made for them alone.
-const UNITS_MAX: usize = 128;
+/// Viewers that keep up ask for the same few packets; those that join together, for what one of them takes in a turn.
+/// Who joins alone has a GOP made for itself.
+const UNITS_MAX: usize = 24;
 
 /// The most bytes of payload that are kept ready: two key frames of a 20 Mbit/s camera.
 pub(super) const BYTES_MAX: usize = 4 << 20;

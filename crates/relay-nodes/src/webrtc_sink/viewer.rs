@@ -73,7 +73,7 @@ const TELL: Duration = Duration::from_secs(1);
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Taken from the ring for one viewer before the next one's turn: a backlog must not keep the others waiting.
-const UNITS_PER_TURN: usize = 32;
+const UNITS_PER_TURN: usize = 16;
 
 impl Viewer {
     pub(super) fn new(newcomer: Newcomer, now: Instant) -> Self {

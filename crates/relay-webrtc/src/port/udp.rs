@@ -72,7 +72,7 @@ impl Udp {
 }
 
 /// Datagrams taken with one call, each up to [`SLOT`] bytes of GRO segments.
-const SLOTS: usize = 32;
+const SLOTS: usize = 16;
 
 /// Feedback is small; a slot holds what one viewer can have coalesced.
 const SLOT: usize = 16 << 10;

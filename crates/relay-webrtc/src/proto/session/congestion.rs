@@ -38,8 +38,10 @@ const LOSS_SHARE: usize = 32;
 const DELAY_MEMORY: Duration = Duration::from_secs(10);
 const RATE_MEMORY: Duration = Duration::from_secs(1);
 
-/// What is released at once at least: some frames go out whole, in one system call.
-const BURST_MIN: usize = 18 * 1_024;
+/// What is released at once at least: most frames go out whole, in one system call. And at most: a key frame goes out
+/// in several turns, so that its first packets reach every viewer before its last ones reach any.
+const BURST_MIN: usize = 12 * 1_024;
+const BURST_MAX: usize = 18 * 1_024;
 const BURST_TIME: Duration = Duration::from_millis(10);
 
 /// The pace over what the window allows: 1.25, so that it is the window that limits.
@@ -266,7 +268,7 @@ impl Congestion {
         let elapsed = now.saturating_duration_since(self.filled_at);
         self.filled_at = self.filled_at.max(now);
         let bytes = |time: Duration| u128::from(self.pace_bps() / 8) * time.as_nanos() / 1_000_000_000;
-        let burst = i64::try_from(bytes(BURST_TIME)).unwrap_or(i64::MAX).max(BURST_MIN as i64);
+        let burst = i64::try_from(bytes(BURST_TIME)).unwrap_or(i64::MAX).clamp(BURST_MIN as i64, BURST_MAX as i64);
         self.tokens = self.tokens.saturating_add(i64::try_from(bytes(elapsed)).unwrap_or(i64::MAX)).min(burst);
     }
 
