@@ -1,10 +1,6 @@
 //! Viewers behind bad links: what they lose is whole pictures, and it is theirs alone.
 
-use std::{
-    net::SocketAddr,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, thread::sleep, time::Duration};
 
 use anyhow::{Context, ensure};
 use relay_sim::link::{Conditions, Link, LinkConfig};
@@ -44,13 +40,10 @@ fn link(to: SocketAddr, conditions: Conditions) -> anyhow::Result<Link> {
     Ok(Link::start(LinkConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), to, conditions, seed: 7 })?)
 }
 
-/// Lets time pass while viewers watch.
-fn watch() {
-    let until = Instant::now() + WATCHED;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        #[expect(clippy::disallowed_methods, reason = "watching for a while is what is tested")]
-        sleep(left);
-    }
+/// Lets viewers watch for a while.
+#[expect(clippy::disallowed_methods, reason = "what happens in that time is what is tested")]
+fn watch(time: Duration) {
+    sleep(time);
 }
 
 fn only(report: CrowdReport) -> anyhow::Result<ViewerReport> {
@@ -78,10 +71,10 @@ fn bottleneck() -> anyhow::Result<()> {
     let free = join(&relayd, None)?;
     let thin = join(&relayd, Some(link.addr()))?;
     // The first seconds are for finding out what the link carries.
-    sleep_until_settled();
+    watch(Duration::from_secs(3));
     free.begin_window();
     thin.begin_window();
-    watch();
+    watch(WATCHED);
     let (thin, free) = (only(thin.leave())?, only(free.leave())?);
     ensure!(free.lost == 0 && free.incomplete == 0 && free.orphans == 0, "the viewer without a bottleneck: {free:?}");
     // A frame that lost a packet for good, or whose references never came, would be seen as garbage.
@@ -90,11 +83,6 @@ fn bottleneck() -> anyhow::Result<()> {
     ensure!(thin.lost > 0, "nothing was shed: is there a bottleneck? {thin:?}");
     ensure!(thin.most_lag <= LAG_MAX, "late by {:?}: {thin:?}", thin.most_lag);
     relayd.stop()
-}
-
-fn sleep_until_settled() {
-    #[expect(clippy::disallowed_methods, reason = "watching for a while is what is tested")]
-    sleep(Duration::from_secs(3));
 }
 
 #[test]
@@ -113,7 +101,7 @@ fn loss() -> anyhow::Result<()> {
     let link = link(media, lossy)?;
     let crowd = join(&relayd, Some(link.addr()))?;
     crowd.begin_window();
-    watch();
+    watch(WATCHED);
     let viewer = only(crowd.leave())?;
     ensure!(link.passed().lost > 50, "is there loss? {:?}", link.passed());
     // One a minute is promised; a quarter of a minute may have one.
