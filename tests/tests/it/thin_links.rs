@@ -5,6 +5,7 @@ use std::{net::SocketAddr, thread::sleep, time::Duration};
 use anyhow::{Context, ensure};
 use relay_sim::link::{Conditions, Link, LinkConfig};
 use relay_sim::whep::{Crowd, CrowdConfig, CrowdReport, Signalling, ViewerReport};
+use relay_tests::process::wait_for;
 use relay_tests::relayd::Relayd;
 use relay_tests::soak::Scratch;
 
@@ -18,14 +19,20 @@ const WATCHED: Duration = Duration::from_secs(15);
 
 fn start(name: &str, source: &str) -> anyhow::Result<(Scratch, Relayd, SocketAddr)> {
     let scratch = Scratch::new(name)?;
-    // A port that is known before it is told: the link has to lead there.
-    let media = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
     let config = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\n[webrtc]\nlisten = \"{media}\"\n[streams.yard]\nsource = \"{source}\"\n"
+        "[http]\nlisten = \"127.0.0.1:0\"\n[webrtc]\nlisten = \"127.0.0.1:0\"\n[streams.yard]\nsource = \"{source}\"\n"
     );
     let relayd = Relayd::start_with(&scratch.path, &config)?;
+    let media = wait_for("relayd says where media goes", SOON, || said_media(&relayd.last_words()))?;
     relayd.await_all_live(SOON)?;
     Ok((scratch, relayd, media))
+}
+
+/// The address that viewers are told, from the log.
+fn said_media(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("viewers are told"))?;
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line["listen"].as_str()?.parse().ok()
 }
 
 fn join(relayd: &Relayd, via: Option<SocketAddr>) -> anyhow::Result<Crowd> {
