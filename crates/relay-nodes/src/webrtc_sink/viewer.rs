@@ -41,6 +41,8 @@ pub(super) struct Viewer {
 /// Its place in the ring, from when it is connected.
 struct Reading {
     cursor: Cursor,
+    /// Where the ring puts the next packet; empty between turns, and kept so that none of them allocates.
+    taken: Vec<Arc<Packet>>,
     key: ReaderKey,
     /// Since when it has been further behind than it may, while it is excused for having joined there.
     late_since: Option<Instant>,
@@ -167,7 +169,6 @@ impl Viewer {
             Event::Connected => {
                 let cursor = stream.ring.cursor(LeakPolicy::Live { max_lag: stream.max_lag }, Start::JoinPoint);
                 let key = stream.ctx.monitor.joined(cursor.monitor());
-                stream.ctx.monitor.running();
                 self.reading = Some(Reading::new(cursor, key));
                 self.tell(now, stream);
             }
@@ -273,8 +274,16 @@ impl Viewer {
 impl Reading {
     fn new(cursor: Cursor, key: ReaderKey) -> Self {
         let before = cursor.stats();
-        let late_since = None;
-        Self { cursor, key, late_since, sent: 0, skipped: BTreeMap::new(), key_frame_sent: false, before }
+        Self {
+            cursor,
+            taken: Vec::with_capacity(1),
+            key,
+            late_since: None,
+            sent: 0,
+            skipped: BTreeMap::new(),
+            key_frame_sent: false,
+            before,
+        }
     }
 
     /// The next packet for this viewer, and how much media time there is from it to the newest.
@@ -291,10 +300,9 @@ impl Reading {
                 self.cursor.end_catch_up();
             }
         }
-        let mut taken = Vec::with_capacity(1);
         // A closed ring ends the whole sink's run: nothing to do about it here.
-        let _ = self.cursor.try_batch(&mut taken, 1);
-        let packet = taken.pop()?;
+        let _ = self.cursor.try_batch(&mut self.taken, 1);
+        let packet = self.taken.pop()?;
         // After a jump the packet is nearer to the newest than what was asked for before.
         let lag = if packet.is_key() { self.cursor.stats().lag } else { stats.lag };
         Some((packet, lag))

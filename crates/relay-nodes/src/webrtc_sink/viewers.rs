@@ -141,12 +141,11 @@ impl Viewers {
         let id = SessionId::generate().ok_or(OpenError::Stopping)?;
         let row = Row::new(ViewerSnapshot::new(tag_of(&registration), clock.utc()));
         row.write().stages.answer = Some(clock.now().saturating_duration_since(opened));
+        // Nothing is awaited once it is on the roster: whoever asked may hang up, and nobody would take it off again.
+        let place = shared.commands.reserve().await.map_err(|_| OpenError::Stopping)?;
         shared.roster.enter(id.clone(), row.clone());
         let newcomer = Newcomer { id: id.clone(), session, registration, row, opened, candidates, seat };
-        if shared.commands.send(Command::Open(Box::new(newcomer))).await.is_err() {
-            shared.roster.leave(&id, "failed", clock.now());
-            return Err(OpenError::Stopping);
-        }
+        place.send(Command::Open(Box::new(newcomer)));
         Ok(Opened { id, answer })
     }
 
