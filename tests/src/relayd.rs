@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -55,12 +55,21 @@ impl Relayd {
     /// # Errors
     /// When it doesn't start; the message has the end of its log.
     pub fn start_with(dir: &Path, toml: &str) -> anyhow::Result<Self> {
+        Self::start_in(dir, toml, &[])
+    }
+
+    /// As [`start_with`](Self::start_with), with these variables in its environment.
+    ///
+    /// # Errors
+    /// When it doesn't start; the message has the end of its log.
+    pub fn start_in(dir: &Path, toml: &str, environment: &[(&str, String)]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let config = dir.join("relayd.toml");
         std::fs::write(&config, toml)?;
         let log = dir.join("relayd.log");
         let mut command = Command::new(built("relayd")?);
         command.arg("run").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(&mut command)?;
         let address = wait_for("relayd says its address", START, || match process.ended() {
             Ok(None) => said_address(&log).map(Ok),
@@ -174,6 +183,19 @@ pub fn segments(dir: &Path, stream: &str) -> anyhow::Result<Vec<PathBuf>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "mp4"));
     paths.sort();
     Ok(paths)
+}
+
+/// A port that is free for UDP and TCP, and stays so for as long as nobody else takes it.
+///
+/// # Errors
+/// When none is found.
+pub fn free_port() -> anyhow::Result<u16> {
+    let both = || {
+        let tcp = TcpListener::bind("127.0.0.1:0").ok()?;
+        let port = tcp.local_addr().ok()?.port();
+        UdpSocket::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    };
+    wait_for("a free port", START, both)
 }
 
 fn toml(dir: &Path, streams: &[Stream]) -> anyhow::Result<String> {

@@ -5,6 +5,7 @@
 //! in the ring, where its cursor leaks by itself: whole pictures, never later than `max_lag`.
 
 mod diagnosis;
+mod partings;
 mod roster;
 mod units;
 mod viewer;
@@ -28,6 +29,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 pub use roster::{JoinStages, SessionId, ViewerSnapshot};
 pub use viewers::{OpenError, Opened, PatchError, Places, Viewers};
 
+use partings::Partings;
 use roster::{Roster, Row};
 use units::Units;
 use viewer::{Stream, Viewer};
@@ -187,6 +189,7 @@ struct Egress<'a> {
     index: HashMap<SessionKey, usize>,
     units: Units,
     outbox: Outbox,
+    partings: Partings,
     packets_came: bool,
     wakes: bool,
 }
@@ -204,6 +207,7 @@ impl<'a> Egress<'a> {
             index: HashMap::new(),
             units: Units::default(),
             outbox: Outbox::new(&shared.port),
+            partings: Partings::default(),
             packets_came: false,
             wakes: true,
         }
@@ -269,19 +273,21 @@ impl<'a> Egress<'a> {
         };
         for (index, viewer) in self.viewers.iter_mut().enumerate() {
             if viewer.due() <= now || (packets_came && viewer.is_reading()) {
-                ended.extend(viewer.serve(now, &mut stream).map(|end| (index, end.how)));
+                ended.extend(viewer.serve(now, &mut stream).map(|parting| (index, parting)));
             }
         }
         // From the back: what is moved into a gap has been looked at.
-        for (index, how) in ended.into_iter().rev() {
+        for (index, parting) in ended.into_iter().rev() {
+            self.partings.tell(&parting, now);
             let viewer = self.viewers.swap_remove(index);
             self.index.remove(&viewer.key());
             if let Some(moved) = self.viewers.get(index) {
                 self.index.insert(moved.key(), index);
             }
             let id = viewer.leave(self.ctx);
-            self.shared.roster.leave(&id, how, now);
+            self.shared.roster.leave(&id, parting.how, now);
         }
+        self.partings.sum_up(now);
     }
 
     /// The stream is over: tells every viewer.
@@ -296,5 +302,6 @@ impl<'a> Egress<'a> {
             let id = viewer.leave(self.ctx);
             self.shared.roster.leave(&id, "closed", now);
         }
+        self.partings.sum_up(now + Duration::from_secs(1));
     }
 }

@@ -5,9 +5,12 @@ use std::{net::SocketAddr, thread::sleep, time::Duration};
 use anyhow::{Context, ensure};
 use relay_sim::link::{Conditions, Link, LinkConfig};
 use relay_sim::whep::{Crowd, CrowdConfig, CrowdReport, Signalling, ViewerReport};
+use relay_tests::browser::Browser;
+use relay_tests::needs;
 use relay_tests::process::wait_for;
-use relay_tests::relayd::Relayd;
+use relay_tests::relayd::{Relayd, free_port};
 use relay_tests::soak::Scratch;
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -17,6 +20,11 @@ const LAG_MAX: Duration = Duration::from_millis(1_000 + 500 + if cfg!(debug_asse
 
 /// Long enough for a lagging viewer to jump several times; and to tell one frozen interval a minute from many.
 const WATCHED: Duration = Duration::from_secs(15);
+
+/// How long a browser watches behind loss; and how often it may freeze beyond one interval a minute because the debug
+/// build and the browser share their cores with all other tests. Without what is told to it, it freezes once a second.
+const BROWSED: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 120 });
+const SLACK: f64 = if cfg!(debug_assertions) { 8.0 } else { 0.0 };
 
 fn start(name: &str, source: &str) -> anyhow::Result<(Scratch, Relayd, SocketAddr)> {
     let scratch = Scratch::new(name)?;
@@ -117,4 +125,62 @@ fn loss() -> anyhow::Result<()> {
     ensure!(viewer.freezes <= 3, "frozen for more than 200 ms {} times: {viewer:?}", viewer.freezes);
     ensure!(viewer.shown > 300, "{viewer:?}");
     relayd.stop()
+}
+
+#[test]
+fn a_browser_behind_three_percent_of_loss_does_not_freeze() {
+    if needs(&["chromium", "chromedriver"]) {
+        behind_loss().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+/// Every packet, in both directions, takes 50 to 100 ms and is lost with a probability of 3 %.
+fn behind_loss() -> anyhow::Result<()> {
+    let lossy = Conditions {
+        loss: 0.03,
+        delay: Duration::from_millis(50),
+        jitter: Duration::from_millis(50),
+        ..Conditions::default()
+    };
+    let scratch = Scratch::new("behind-loss")?;
+    let media = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let link = link(media, lossy)?;
+    let config = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[webrtc]\nlisten = \"{media}\"\nadvertise = [\"{}\"]\n[streams.yard]\n\
+         source = \"test://pattern?size=640x360&fps=25&bitrate=2M&gop=4s&audio=none\"\n",
+        link.addr()
+    );
+    let relayd = Relayd::start_with(&scratch.path, &config)?;
+    relayd.await_all_live(SOON)?;
+    let browser = Browser::start()?;
+    browser.open(&format!("http://{}/", relayd.address()))?;
+    browser.wait_until("document.getElementById('summary').textContent == '1 stream, live'", SOON)?;
+    browser.run("cards.get('yard').node.querySelector('.watch').click()")?;
+    browser.wait_until("cards.get('yard').live.state == 'playing'", SOON)?;
+    // The first seconds are for finding out how long a repair takes; a jitter buffer grows by 100 ms a second.
+    watch(Duration::from_secs(10));
+    let before = video_stats(&browser)?;
+    watch(BROWSED);
+    let after = video_stats(&browser)?;
+    let grew = |name: &str| after[name].as_f64().unwrap_or_default() - before[name].as_f64().unwrap_or_default();
+    let [decoded, freezes, asked, held] = ["framesDecoded", "freezeCount", "nackCount", "jitterBufferDelay"].map(grew);
+    let lost = link.passed().lost;
+    println!(
+        "{BROWSED:?}: {decoded} frames decoded, {freezes} frozen intervals, {:.1} s in all; {lost} packets lost by the \
+         link, {asked} NACKs, {} PLIs; {:.0} ms in the jitter buffer",
+        grew("totalFreezesDuration"),
+        grew("pliCount"),
+        held * 1_000.0 / grew("jitterBufferEmittedCount")
+    );
+    ensure!(lost > 50, "is there loss? {:?}", link.passed());
+    let held = held / grew("jitterBufferEmittedCount");
+    ensure!((0.25..1.0).contains(&held), "it holds pictures for {held} s: {after}");
+    ensure!(decoded > BROWSED.as_secs_f64() * 20.0, "{after}");
+    ensure!(freezes <= BROWSED.as_secs_f64() / 60.0 + SLACK, "{freezes} frozen intervals: {after}");
+    relayd.stop()
+}
+
+fn video_stats(browser: &Browser) -> anyhow::Result<Value> {
+    let video = "[...stats.values()].find(({type, kind}) => type == 'inbound-rtp' && kind == 'video')";
+    browser.run(&format!("return cards.get('yard').live.session.pc.getStats().then(stats => {video})"))
 }

@@ -6,14 +6,13 @@
 
 mod pictures;
 
-use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use relay_sim::{CameraConfig, CameraHandle, Clip, ClipSpec, Event, Farm, FarmConfig, Fault};
 use relay_tests::browser::Browser;
 use relay_tests::process::wait_for;
-use relay_tests::relayd::Relayd;
+use relay_tests::relayd::{Relayd, free_port};
 use relay_tests::soak::Scratch;
 use relay_tests::{needs, root};
 use serde_json::Value;
@@ -251,16 +250,6 @@ impl Scene {
         }
         Ok(())
     }
-}
-
-/// A port that is free for UDP and TCP, and stays so for as long as nobody else takes it.
-fn free_port() -> anyhow::Result<u16> {
-    let both = || {
-        let tcp = TcpListener::bind("127.0.0.1:0").ok()?;
-        let port = tcp.local_addr().ok()?.port();
-        UdpSocket::bind(("127.0.0.1", port)).is_ok().then_some(port)
-    };
-    wait_for("a free port", SOON, both)
 }
 
 fn values(joins: &[Value], pointer: &str) -> Vec<f64> {

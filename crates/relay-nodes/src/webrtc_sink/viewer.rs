@@ -12,11 +12,11 @@ use relay_ring::{Cursor, CursorStats, LeakPolicy, Ring, Start};
 use relay_webrtc::{
     CloseCause, Datagram, Event, FragmentError, Handed, LocalCandidate, Outbox, Output, Registration, Session,
 };
-use tracing::{info, warn};
 
 use super::{
     Newcomer,
     diagnosis::never_connected,
+    partings::Parting,
     roster::{Row, SessionId},
     units::Units,
     viewers::Seat,
@@ -52,10 +52,9 @@ struct Reading {
     before: CursorStats,
 }
 
-/// How a session ended.
-pub(super) struct End {
-    /// One of a few fixed words.
-    pub(super) how: &'static str,
+/// How a session ended: one of a few fixed words, and the cause for a person.
+struct End {
+    how: &'static str,
     cause: String,
 }
 
@@ -125,7 +124,7 @@ impl Viewer {
     }
 
     /// Sends what there is to send, and says how the session ended if it did.
-    pub(super) fn serve(&mut self, now: Instant, stream: &mut Stream<'_>) -> Option<End> {
+    pub(super) fn serve(&mut self, now: Instant, stream: &mut Stream<'_>) -> Option<Parting> {
         if self.due <= now {
             self.session.handle_timeout(now);
         }
@@ -139,11 +138,16 @@ impl Viewer {
             self.due = now;
         }
         if self.told_next <= now || self.end.is_some() {
-            self.tell(now, stream);
+            self.tell(stream);
             self.told_next = now + TELL;
         }
         self.due = self.due.min(self.told_next);
-        self.end.take()
+        let End { how, cause } = self.end.take()?;
+        let (tag, remote) = {
+            let row = self.row.write();
+            (row.tag.clone(), row.remote.clone().unwrap_or_default())
+        };
+        Some(Parting { how, cause, tag, remote, watched: now.saturating_duration_since(self.opened) })
     }
 
     /// Takes what the session has to say until it has nothing more.
@@ -170,7 +174,7 @@ impl Viewer {
                 let cursor = stream.ring.cursor(LeakPolicy::Live { max_lag: stream.max_lag }, Start::JoinPoint);
                 let key = stream.ctx.monitor.joined(cursor.monitor());
                 self.reading = Some(Reading::new(cursor, key));
-                self.tell(now, stream);
+                self.tell(stream);
             }
             Event::KeyFrameWanted => {
                 self.row.write().key_frame_requests += 1;
@@ -219,7 +223,7 @@ impl Viewer {
     }
 
     /// Writes its row.
-    fn tell(&mut self, now: Instant, stream: &Stream<'_>) {
+    fn tell(&mut self, stream: &Stream<'_>) {
         let report = self.session.report();
         let mut row = self.row.write();
         row.remote = report.selected.map(|pair| pair.remote.to_string());
@@ -248,16 +252,6 @@ impl Viewer {
         }
         if row.state != state {
             (row.state, row.since) = (state, stream.ctx.clock.utc());
-        }
-        let (tag, remote) = (row.tag.clone(), row.remote.clone().unwrap_or_default());
-        drop(row);
-        if let Some(end) = &self.end {
-            let watched_s = now.saturating_duration_since(self.opened).as_secs();
-            if end.how == "closed" {
-                info!(viewer = tag, remote, watched_s, "viewer left: {}", end.cause);
-            } else {
-                warn!(viewer = tag, remote, watched_s, how = end.how, "viewer lost: {}", end.cause);
-            }
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
 mod build;
 mod congestion;
 mod observe;
+mod playout;
 mod source;
 mod transport_number;
 

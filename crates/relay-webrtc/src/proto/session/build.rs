@@ -12,6 +12,7 @@ use str0m::{
 };
 
 use super::{
+    playout::Playout,
     source::{Source, retransmission_cache},
     transport_number,
 };
@@ -185,7 +186,7 @@ fn declare(rtc: &mut Rtc, kind: Kind, served: &Served, line: &MediaOffer, extens
         // (RFC 3711 §3.3.1).
         next_sequence: u64::from(offset.rotate_left(16) & 0x7fff),
         began: false,
-        playout_delay: offered(&Extension::PlayoutDelay).is_some(),
+        playout: offered(&Extension::PlayoutDelay).filter(|_| kind == Kind::Video).map(|_| Playout::new()),
         capture_time: offered(&Extension::AbsoluteCaptureTime).is_some(),
         extensions: EXTENSIONS.iter().filter_map(|(extension, _)| offered(extension)).collect(),
         cname,

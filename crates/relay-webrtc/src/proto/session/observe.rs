@@ -15,7 +15,8 @@ use str0m::{
 };
 
 use super::{
-    ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit, transport_number,
+    ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit,
+    playout::Playout, transport_number,
 };
 
 /// How often str0m sums up what RTCP said.
@@ -84,7 +85,7 @@ impl Session {
                 self.heard = now;
                 self.report.ice_after.get_or_insert(now.saturating_duration_since(self.started));
             }
-            (Wire::Rtp, bytes) => self.count_rtp(bytes),
+            (Wire::Rtp, bytes) => self.count_rtp(now, bytes),
             _ => {}
         }
         if wire != Wire::Stun {
@@ -96,7 +97,7 @@ impl Session {
     }
 
     /// RTP headers are not encrypted: the SSRC tells media from retransmissions and padding.
-    fn count_rtp(&mut self, bytes: &[u8]) {
+    fn count_rtp(&mut self, now: Instant, bytes: &[u8]) {
         let Some(ssrc) = bytes.get(8..12).and_then(|bytes| bytes.first_chunk()).copied().map(u32::from_be_bytes) else {
             return;
         };
@@ -104,6 +105,9 @@ impl Session {
             self.report.packets_sent += 1;
         } else {
             self.report.retransmitted += 1;
+            if let Some(playout) = self.playout() {
+                playout.repaired(now);
+            }
         }
     }
 
@@ -143,7 +147,7 @@ impl Session {
             }
             RtcEvent::KeyframeRequest(_) => self.events.push_back(Event::KeyFrameWanted),
             RtcEvent::RawPacket(packet) => self.observe_packet(now, *packet),
-            RtcEvent::MediaEgressStats(stats) => self.observe_egress(&stats),
+            RtcEvent::MediaEgressStats(stats) => self.observe_egress(now, &stats),
             RtcEvent::Closed => {
                 self.ending.get_or_insert(CloseCause::ByViewer);
             }
@@ -151,7 +155,7 @@ impl Session {
         }
     }
 
-    fn observe_egress(&mut self, stats: &MediaEgressStats) {
+    fn observe_egress(&mut self, now: Instant, stats: &MediaEgressStats) {
         let Some(video) = self.video.as_ref().or(self.audio.as_ref()) else { return };
         if stats.mid != video.mid {
             return;
@@ -167,5 +171,13 @@ impl Session {
             report.jitter =
                 relay_media::Timebase::new(video.clock_hz).map(|clock| clock.duration(i64::from(remote.jitter)));
         }
+        let round_trip = report.rtt;
+        if let Some(playout) = self.playout() {
+            playout.adapt(now, round_trip);
+        }
+    }
+
+    fn playout(&mut self) -> Option<&mut Playout> {
+        self.video.as_mut().and_then(|video| video.playout.as_mut())
     }
 }

@@ -13,16 +13,17 @@ use str0m::{
     rtp::{AbsCaptureTime, ExtensionValues, RtpWrite, StreamTx},
 };
 
+use super::playout::{self, Playout};
 use crate::proto::{packetizer::RtpUnit, timeline::Place};
 
 /// Packets that can be sent again: 350 KB, which is every usual key frame. The cache doubles from ten as it grows, so
 /// this is one of the sizes that it takes.
 const CACHE_PACKETS: usize = 320;
 
-/// How long they can be while a joiner is fed, and on the live edge: a frame that comes later is of no use. The cache
-/// grows with what it holds, some 400 bytes a packet, and shrinks only by being made anew.
+/// How long they can be while a joiner is fed, and on the live edge: there a third repair over 150 ms of round trip.
+/// The cache grows with what it holds, some 400 bytes a packet, and shrinks only by being made anew.
 const CACHE_AGE_JOINING: Duration = Duration::from_secs(1);
-const CACHE_AGE_LIVE: Duration = Duration::from_millis(400);
+const CACHE_AGE_LIVE: Duration = Duration::from_millis(550);
 
 /// Of all bytes, how many may be retransmissions; what is asked for above it is not sent again.
 const RETRANSMISSION_SHARE: f32 = 0.25;
@@ -39,7 +40,8 @@ pub(in crate::proto) struct Source {
     pub(super) next_sequence: u64,
     /// Something has been sent.
     pub(super) began: bool,
-    pub(super) playout_delay: bool,
+    /// How long pictures should be held back, where the viewer can be told.
+    pub(super) playout: Option<Playout>,
     pub(super) capture_time: bool,
     /// Header extensions of this m-line: number and URI.
     pub(in crate::proto) extensions: Vec<(u8, String)>,
@@ -68,7 +70,7 @@ pub(super) struct Queued {
 #[derive(Clone, Copy, Debug, Default)]
 struct Hints {
     /// Minimum and maximum playout delay in hundredths of a second.
-    playout: Option<(u64, u64)>,
+    playout: Option<playout::Delay>,
     captured: Option<UtcTime>,
 }
 
@@ -118,10 +120,13 @@ impl Source {
         stream.write_rtp(write);
     }
 
-    fn hints(&self, unit: &RtpUnit, place: Place) -> Hints {
-        let playout = if place.catching_up { PLAYOUT_CATCHING_UP } else { PLAYOUT_LIVE };
+    fn hints(&mut self, unit: &RtpUnit, place: Place) -> Hints {
+        let tell = |playout: &mut Playout| match place.catching_up {
+            true => Some(playout::CATCHING_UP),
+            false => playout.tell(unit.key),
+        };
         Hints {
-            playout: (self.playout_delay && (place.catching_up || unit.key)).then_some(playout),
+            playout: self.playout.as_mut().and_then(tell),
             captured: (self.capture_time && unit.key).then_some(unit.wall.utc),
         }
     }
@@ -139,12 +144,6 @@ impl From<Hints> for ExtensionValues {
         values
     }
 }
-
-/// Minimum and maximum playout delay in hundredths of a second while the viewer catches up: show what you have.
-const PLAYOUT_CATCHING_UP: (u64, u64) = (0, 0);
-
-/// The same on the live edge: room for jitter, but never the lasting delay that a receiver which once stuttered keeps.
-const PLAYOUT_LIVE: (u64, u64) = (1, 20);
 
 fn system_time(utc: UtcTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(utc.unix_nanos()).unwrap_or_default())
