@@ -120,8 +120,8 @@ fn loss() -> anyhow::Result<()> {
     watch(WATCHED);
     let viewer = only(crowd.leave())?;
     ensure!(link.passed().lost > 50, "is there loss? {:?}", link.passed());
-    // One a minute is promised. This viewer has no jitter buffer, and a retransmission that gets lost as well is not
-    // always repaired: none to one is usual here, some seven a minute where the way is 50 ms long.
+    // This viewer has no jitter buffer: a repair of a repair is a frozen interval to it. What a browser makes of loss
+    // is seen below.
     ensure!(viewer.freezes <= 3, "frozen for more than 200 ms {} times: {viewer:?}", viewer.freezes);
     ensure!(viewer.shown > 300, "{viewer:?}");
     relayd.stop()
