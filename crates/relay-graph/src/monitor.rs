@@ -108,6 +108,22 @@ impl SourceMonitor {
         report.next_try = Some(next_try);
     }
 
+    /// Something failed that does not (yet) change the state: `reason` counts, `cause` explains as in
+    /// [`backoff`](Self::backoff).
+    pub fn failure(&self, reason: &'static str, cause: impl Into<String>) {
+        let mut report = lock(&self.report);
+        *report.failures.entry(reason).or_default() += 1;
+        report.last_error = Some(cause.into());
+    }
+
+    /// Waits before the next try, `wait` from now, for a failure that was counted already.
+    pub fn waiting(&self, wait: Duration) {
+        let next_try = self.clock.now() + wait;
+        let mut report = lock(&self.report);
+        self.enter(&mut report, SourceState::Backoff);
+        report.next_try = Some(next_try);
+    }
+
     /// Something worth telling that is no failure (a silent second track).
     pub fn warn(&self, cause: impl Into<String>) {
         lock(&self.report).last_error = Some(cause.into());
@@ -254,6 +270,7 @@ pub struct SinkMonitor {
     description: SinkDescription,
     cursor: CursorMonitor,
     readers: Mutex<Option<Readers>>,
+    restored: AtomicU64,
     packets_out: AtomicU64,
     bytes_out: AtomicU64,
     restarts: AtomicU64,
@@ -279,6 +296,7 @@ impl SinkMonitor {
             description,
             cursor,
             readers: Mutex::new(None),
+            restored: AtomicU64::new(0),
             packets_out: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -340,6 +358,11 @@ impl SinkMonitor {
         lock(&self.report).last_error = Some(cause.into());
     }
 
+    /// Counts packets that an earlier life left on disk, as if they had just come in.
+    pub fn restored(&self, packets: u64) {
+        self.restored.fetch_add(packets, Relaxed);
+    }
+
     /// Counts packets delivered, with their bytes: written, sent, or persisted.
     pub fn delivered(&self, packets: u64, bytes: u64) {
         self.packets_out.fetch_add(packets, Relaxed);
@@ -376,15 +399,16 @@ impl SinkMonitor {
             *packets_dropped.entry(reason).or_default() += count;
         }
         let gone = packets_out + packets_dropped.values().sum::<u64>();
+        let packets_in = cursor.received + self.restored.load(Relaxed);
         SinkSnapshot {
             name: self.name.clone(),
             kind: self.description.kind,
             state,
             since,
-            packets_in: cursor.received,
+            packets_in,
             packets_out,
             packets_dropped,
-            packets_buffered: cursor.received.saturating_sub(gone),
+            packets_buffered: packets_in.saturating_sub(gone),
             bytes_out: self.bytes_out.load(Relaxed),
             lag: cursor.lag,
             last_error,

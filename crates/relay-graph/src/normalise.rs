@@ -85,6 +85,11 @@ impl Normaliser {
         Self::default()
     }
 
+    /// A timeline whose zero is given rather than the arrival of the first unit, which need not be the earliest.
+    pub fn starting_at(zero: Instant) -> Self {
+        Self { zero: Some(zero), tracks: Vec::new() }
+    }
+
     /// A new connection begins: every track is anchored anew by its next unit.
     pub fn reconnect(&mut self) {
         for track in &mut self.tracks {

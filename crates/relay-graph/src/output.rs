@@ -49,6 +49,12 @@ impl Output {
         self.publisher.key_frame_requests()
     }
 
+    /// Whether somebody wants each packet as soon as it is there (a viewer); else nobody minds if a source that has a
+    /// choice pushes several at a time, which costs less.
+    pub fn is_awaited(&self) -> bool {
+        self.publisher.is_awaited()
+    }
+
     /// Begins anew after a failed run: the transforms forget what they knew.
     pub(crate) fn restart(&mut self) {
         self.batch.clear();

@@ -139,7 +139,7 @@ pub struct SinkSnapshot {
     pub state: SinkState,
     /// Since when it is so.
     pub since: UtcTime,
-    /// Packets that its cursor was to carry.
+    /// Packets that its cursor was to carry, and those that an earlier life left on disk.
     pub packets_in: u64,
     /// Packets delivered: written, sent, or persisted.
     pub packets_out: u64,

@@ -42,6 +42,17 @@ impl WallAnchor {
         true
     }
 
+    /// The origin's playlist says that `pts` is `utc` (RFC 8216 §4.3.2.6). Media that is fetched is older than now by
+    /// what the playlist holds, so whether to believe it is the caller's to judge. The first one sets the clock, later
+    /// ones slew it.
+    pub fn program_date_time(&mut self, pts: Timestamp, utc: UtcTime) {
+        self.target = utc.unix_nanos().saturating_sub(pts.nanos());
+        self.origin = WallOrigin::ProgramDateTime;
+        if self.slewed_until.is_none() {
+            self.offset = self.target;
+        }
+    }
+
     /// The time of day of `pts`. Called in the order of the packets.
     pub fn wall(&mut self, pts: Timestamp) -> Wall {
         let passed = self.slewed_until.map_or(0, |last| pts.nanos_since(last).max(0));

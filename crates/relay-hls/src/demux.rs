@@ -8,12 +8,13 @@ mod packed;
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use relay_media::{Codec, Flags, Kind, Timebase, Timestamp, UtcTime};
 use relay_mp4::CmafReader;
-use relay_ts::AfterLoss;
+use relay_ts::{AfterLoss, Ending};
 
 use crate::proto::{Begin, Cause, Class, Event, Joint, Rendition, reason};
 use packed::PackedAudio;
@@ -70,14 +71,8 @@ impl Demuxer {
             Event::Begin(begin) => self.lane(begin.rendition).begin(begin),
             Event::Bytes { rendition: Rendition::Main, bytes } => self.main.bytes(bytes, ready),
             Event::Bytes { rendition: Rendition::Audio, bytes } => self.audio.bytes(bytes, ready),
-            Event::End { rendition: Rendition::Main, whole } => {
-                self.main.end(*whole, ready);
-                Ok(())
-            }
-            Event::End { rendition: Rendition::Audio, whole } => {
-                self.audio.end(*whole, ready);
-                Ok(())
-            }
+            Event::End { rendition: Rendition::Main, whole } => self.main.end(*whole, ready),
+            Event::End { rendition: Rendition::Audio, whole } => self.audio.end(*whole, ready),
             _ => Ok(()),
         }
     }
@@ -113,6 +108,8 @@ struct Lane {
     /// The time of day of the segment's first unit, and that unit's time once it is known.
     wall: Option<UtcTime>,
     first: Option<Timestamp>,
+    /// How long the segment plays, as the playlist says.
+    duration: Duration,
     /// The last decode times handed out, of video and of audio.
     last: [Option<Timestamp>; 2],
     /// Units up to these are known already.
@@ -120,6 +117,8 @@ struct Lane {
     /// Pictures wait for a key frame.
     waits_for_key: bool,
     is_begun: bool,
+    /// The segment makes no sense, and that was told.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -145,10 +144,12 @@ impl Lane {
             joined: HashSet::new(),
             wall: None,
             first: None,
+            duration: Duration::ZERO,
             last: [None; 2],
             floor: [None; 2],
             waits_for_key: true,
             is_begun: false,
+            is_refused: false,
         }
     }
 
@@ -166,7 +167,8 @@ impl Lane {
             (self.format, self.map, self.variant) = (Format::Open, None, begin.variant);
         }
         self.floor = if begin.overlap { self.last } else { [None; 2] };
-        (self.wall, self.first, self.is_begun) = (begin.wall, None, false);
+        (self.wall, self.first, self.duration) = (begin.wall, None, begin.duration);
+        (self.is_begun, self.is_refused) = (false, false);
         let Some(map) = &begin.map else { return Ok(()) };
         if self.map.as_ref().is_some_and(|known| Arc::ptr_eq(known, map)) {
             return Ok(());
@@ -194,6 +196,7 @@ impl Lane {
             Format::Packed(audio) => audio.push(bytes),
             Format::Open => Ok(()),
         };
+        self.is_refused |= pushed.is_err();
         self.collect(ready);
         pushed
     }
@@ -219,17 +222,39 @@ impl Lane {
         }
     }
 
-    fn end(&mut self, whole: bool, ready: &mut VecDeque<Unit>) {
-        match &mut self.format {
-            Format::Ts(demuxer) if whole => demuxer.finish(),
-            Format::Ts(demuxer) => demuxer.discontinue(),
-            Format::Cmaf(reader) => {
-                reader.finish();
+    /// The segment ends. One that the origin takes for whole may have been cut all the same, by a disk that was full or
+    /// a cache: its last unit is dropped then.
+    fn end(&mut self, whole: bool, ready: &mut VecDeque<Unit>) -> Result<(), Cause> {
+        let lasted = self.first.zip(self.last.first().copied().flatten());
+        let lasted = lasted.map_or(Duration::ZERO, |(first, last)| last.since(first));
+        let is_cut = match &mut self.format {
+            Format::Ts(demuxer) => {
+                let is_cut = match demuxer.ending() {
+                    Ending::Proper => false,
+                    Ending::Doubtful => lasted < self.duration * 3 / 4,
+                    Ending::Cut => true,
+                };
+                if whole && !is_cut {
+                    demuxer.finish();
+                } else {
+                    demuxer.discontinue();
+                }
+                is_cut
             }
-            Format::Packed(audio) => audio.finish(),
-            Format::Open => {}
-        }
+            Format::Cmaf(reader) => !reader.finish() && !self.is_refused,
+            Format::Packed(audio) => {
+                audio.finish();
+                false
+            }
+            Format::Open => false,
+        };
         self.collect(ready);
+        if whole && is_cut {
+            let text =
+                format!("the segment ends in the middle of a picture, after {lasted:.1?} of {:.1?}", self.duration);
+            return Err(Cause { reason: reason::TRUNCATED, text, class: Class::Cheap });
+        }
+        Ok(())
     }
 
     fn collect(&mut self, ready: &mut VecDeque<Unit>) {

@@ -109,6 +109,11 @@ impl Fetcher {
         Ok(Self { options, headers, home, cookies, client, is_shared: false, under_way: Vec::new(), turn: 0 })
     }
 
+    /// Another bearer token from now on.
+    pub fn set_bearer(&mut self, token: String) {
+        self.options.bearer = Some(token);
+    }
+
     /// Makes a request. What comes of it is had by [`next`](Self::next).
     pub fn start(&mut self, fetch: &Fetch) {
         if fetch.fresh && self.is_shared {

@@ -3,7 +3,7 @@
 use relay_graph::Source;
 use url::Url;
 
-use crate::{RtspOptions, RtspSource, TestSource, TestUrlError};
+use crate::{HlsOptions, HlsSource, RtspOptions, RtspSource, TestSource, TestUrlError};
 
 /// The source that a URL names.
 ///
@@ -15,10 +15,9 @@ pub fn source(url: &str) -> Result<Box<dyn Source>, SourceUrlError> {
     match url.scheme() {
         "rtsp" if url.host_str().is_none_or(str::is_empty) => Err(url::ParseError::EmptyHost.into()),
         "rtsp" => Ok(Box::new(RtspSource::new(RtspOptions::new(url)))),
+        "http" | "https" => Ok(Box::new(HlsSource::new(HlsOptions::new(url)))),
         "test" => Ok(Box::new(TestSource::parse(&url)?)),
-        scheme @ ("rtsps" | "srt" | "http" | "https" | "stream") => {
-            Err(SourceUrlError::NotBuiltYet { scheme: scheme.to_owned() })
-        }
+        scheme @ ("rtsps" | "srt" | "stream") => Err(SourceUrlError::NotBuiltYet { scheme: scheme.to_owned() }),
         // Not echoed: what looks like a scheme may be the user of `user:password@host`.
         _ if url.cannot_be_a_base() => Err(url::ParseError::RelativeUrlWithoutBase.into()),
         scheme => Err(SourceUrlError::UnknownScheme { scheme: scheme.chars().take(20).collect() }),
@@ -29,16 +28,16 @@ pub fn source(url: &str) -> Result<Box<dyn Source>, SourceUrlError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceUrlError {
     /// It is no URL at all.
-    #[error("not a URL like rtsp://host/path or test://pattern: {0}")]
+    #[error("not a URL like rtsp://host/path, https://host/path.m3u8 or test://pattern: {0}")]
     Syntax(#[from] url::ParseError),
     /// A scheme that will be known some day.
-    #[error("{scheme}: sources are not built yet; there are rtsp:// and test://")]
+    #[error("{scheme}: sources are not built yet; there are rtsp://, https:// and test://")]
     NotBuiltYet {
         /// The scheme.
         scheme: String,
     },
     /// A scheme that nobody knows.
-    #[error("unknown scheme {scheme:?}; there are rtsp:// and test://")]
+    #[error("unknown scheme {scheme:?}; there are rtsp://, https:// and test://")]
     UnknownScheme {
         /// The scheme.
         scheme: String,
@@ -60,10 +59,9 @@ mod tests {
             ("test://pattern?fps=0", "fps = \"0\""),
             ("rtsps://user:secret@cam/1", "rtsps: sources are not built yet"),
             ("srt://host:9000?passphrase=secret", "srt: sources are not built yet"),
-            ("http://user:secret@host/live.m3u8", "http: sources are not built yet"),
-            ("https://user:secret@host/live.m3u8", "https: sources are not built yet"),
+            ("https://user:secret@:1/live.m3u8", "empty host"),
             ("stream:front", "stream: sources are not built yet"),
-            ("rtmp://user:secret@host/app", "unknown scheme \"rtmp\"; there are rtsp:// and test://"),
+            ("rtmp://user:secret@host/app", "unknown scheme \"rtmp\"; there are rtsp://, https:// and test://"),
             ("user:secret@host", "not a URL"),
             ("/dev/video0", "not a URL"),
             ("", "not a URL"),
@@ -78,6 +76,8 @@ mod tests {
         }
         let camera = source("rtsp://user:secret@10.0.0.5/ch0").unwrap().describe();
         assert!(camera.kind == "rtsp" && !camera.url.contains("secret"), "{camera:?}");
+        let playlist = source("https://user:secret@host/live.m3u8?token=secret").unwrap().describe();
+        assert!(playlist.kind == "hls" && !playlist.url.contains("secret"), "{playlist:?}");
         assert_eq!(source(" test://pattern ").unwrap().describe().kind, "test");
     }
 

@@ -90,6 +90,17 @@ impl Demuxer {
         self.programme.finish();
     }
 
+    /// How the bytes so far end, if they are a segment's last ones; to be asked before [`finish`](Self::finish).
+    pub fn ending(&self) -> Ending {
+        if self.framer.is_in_packet() {
+            Ending::Cut
+        } else if self.programme.is_doubtful() {
+            Ending::Doubtful
+        } else {
+            Ending::Proper
+        }
+    }
+
     /// What comes next has nothing to do with what came before: another timeline (EXT-X-DISCONTINUITY), or the bytes
     /// between were not had. Units of which only a part has come are dropped; call [`finish`](Self::finish) before if
     /// the end was a proper one. Tables stay until others come.
@@ -117,6 +128,17 @@ impl Demuxer {
     pub fn quirks(&self) -> QuirkCounters {
         self.programme.units.quirks
     }
+}
+
+/// How a segment ends, as far as its bytes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Where a muxer ends one: with a picture's last packet, which has stuffing unless it fits by chance.
+    Proper,
+    /// With a full packet of a picture of unknown length: more of it may be missing. One in 184 proper ones does.
+    Doubtful,
+    /// In the middle of a packet.
+    Cut,
 }
 
 /// Finished units and what was counted on the way.

@@ -85,6 +85,11 @@ impl Framer {
         }
     }
 
+    /// A packet has begun and has not ended.
+    pub(crate) fn is_in_packet(&self) -> bool {
+        self.stride.is_some() && self.carry.len() > self.gap
+    }
+
     /// Forgets everything.
     pub(crate) fn reset(&mut self) {
         self.carry.clear();

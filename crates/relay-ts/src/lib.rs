@@ -24,6 +24,6 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use demuxer::{AfterLoss, Demuxer, Elementary, Unit};
+pub use demuxer::{AfterLoss, Demuxer, Elementary, Ending, Unit};
 pub use quirks::{Quirk, QuirkCounters};
 pub use tables::Content;

@@ -84,6 +84,10 @@ impl Programme {
         }
     }
 
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.streams.iter().any(Stream::is_doubtful)
+    }
+
     pub(crate) fn finish(&mut self) {
         self.streams.iter_mut().for_each(|stream| stream.finish(&mut self.units));
         self.pat.break_off();

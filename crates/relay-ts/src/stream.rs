@@ -8,7 +8,7 @@ use crate::{
     clock::{Clock, Stamp},
     demuxer::{Elementary, Outlet, Track, Units},
     opus::OpusFrames,
-    packet::{Continuity, Follows, TsPacket},
+    packet::{Continuity, Follows, PACKET_BYTES, TsPacket},
     pes::{MAX_HEADER_BYTES, PesStart},
     pictures::Pictures,
 };
@@ -24,6 +24,8 @@ pub(crate) struct Stream {
     /// A PES header that came in several packets: at most [`MAX_HEADER_BYTES`] and a packet.
     header: Vec<u8>,
     assembly: Assembly,
+    /// The last packet had no room for stuffing.
+    is_full: bool,
 }
 
 /// Where in a PES packet the stream is.
@@ -62,6 +64,7 @@ impl Stream {
             pes: Pes::Waiting,
             header: Vec::new(),
             assembly,
+            is_full: false,
         }
     }
 
@@ -81,6 +84,11 @@ impl Stream {
         Elementary { pid: self.track.pid, content: self.content, codec: self.track.codec.as_ref() }
     }
 
+    /// A picture of unknown length is under way, and its last packet may not be its last.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.is_full && self.pes == Pes::Payload(None) && matches!(self.assembly, Assembly::Pictures(_))
+    }
+
     /// What begins next belongs to another timeline than what came before.
     pub(crate) fn announce_discontinuity(&mut self) {
         self.is_announced = true;
@@ -92,6 +100,8 @@ impl Stream {
             self.announce_discontinuity();
             units.quirks.count(Quirk::DiscontinuityIndicated);
         }
+        // A clock reference takes 8 bytes: length, flags, itself (§2.4.3.4).
+        self.is_full = packet.payload.len() + if packet.pcr.is_some() { 8 } else { 0 } >= PACKET_BYTES - 4;
         match self.continuity.check(packet) {
             Follows::Next => {}
             Follows::Repeats => return units.quirks.count(Quirk::PacketRepeated),

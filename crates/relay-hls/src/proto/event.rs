@@ -22,6 +22,10 @@ pub struct Options {
     pub max_behind: Option<Duration>,
     /// Use parts, blocking reloads, hints and delta updates where the server offers them.
     pub low_latency: bool,
+    /// After so long without a change a live playlist is frozen; three target durations if `None`.
+    pub stall_timeout: Option<Duration>,
+    /// The bound of the first wait between tries; it doubles.
+    pub wait_initial: Duration,
     /// The longest wait between tries, whatever the cause.
     pub wait_max: Duration,
     /// Seeds the jitter of waits.
@@ -29,13 +33,15 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The highest variant, the usual live edge, no jumps, low latency where it is offered, waits of at most 30 s.
+    /// The highest variant, the usual live edge, no jumps, low latency where it is offered, waits of 250 ms to 30 s.
     fn default() -> Self {
         Self {
             variant: Choice::Highest,
             live_edge: None,
             max_behind: None,
             low_latency: true,
+            stall_timeout: None,
+            wait_initial: Duration::from_millis(250),
             wait_max: Duration::from_secs(30),
             seed: 0,
         }

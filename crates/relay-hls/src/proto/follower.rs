@@ -221,7 +221,7 @@ impl Follower {
     /// Three target durations without a change: stalled, and another variant may do better.
     fn frozen(&mut self, now: Instant, list: &MediaPlaylist, desk: &mut Desk) {
         let since = now.saturating_duration_since(self.reload.changed);
-        let patience = self.timing.patience();
+        let patience = desk.options.stall_timeout.unwrap_or(self.timing.patience());
         let told = self.stalled.is_some_and(|at| now.saturating_duration_since(at) < patience);
         if list.ended || since < patience || told {
             return;
@@ -297,6 +297,16 @@ impl Follower {
         let with_parts = list.control.part_hold_back.filter(|_| parts::are_used(list, desk));
         let told = with_parts.or(list.control.hold_back);
         desk.options.live_edge.or(told).unwrap_or(list.target_duration * 3)
+    }
+
+    /// How much is listed that was not begun yet.
+    pub(crate) fn pending(&self) -> Option<Duration> {
+        Some(self.reload.list.as_deref()?.duration_from(self.place.next?))
+    }
+
+    /// How far from the end it begins.
+    pub(crate) fn live_edge(&self, desk: &Desk) -> Option<Duration> {
+        Some(self.edge(self.reload.list.as_deref()?, desk))
     }
 
     /// A newer playlist may say otherwise where a segment is: tokens expire.

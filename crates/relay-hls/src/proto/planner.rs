@@ -150,6 +150,17 @@ impl Planner {
         Some(!self.main.as_ref()?.list()?.ended)
     }
 
+    /// How much of the playlist being played is listed and was not begun yet.
+    pub fn pending(&self) -> Option<Duration> {
+        self.main.as_ref()?.pending()
+    }
+
+    /// How far from the end of a live playlist it begins: as told by the options or the server, else three target
+    /// durations.
+    pub fn live_edge(&self) -> Option<Duration> {
+        self.main.as_ref()?.live_edge(&self.desk)
+    }
+
     /// Whether audio comes by itself, as [`Rendition::Audio`].
     pub fn has_audio_rendition(&self) -> bool {
         self.audio.is_some()

@@ -11,8 +11,6 @@ const TARGET_MIN: Duration = Duration::from_millis(500);
 const TARGET_MAX: Duration = Duration::from_secs(30);
 /// No answer is expected faster: a TLS handshake over a satellite takes two round trips of 600 ms.
 const ANSWER_MIN: Duration = Duration::from_secs(1);
-/// The first wait's upper bound.
-const WAIT_INITIAL: Duration = Duration::from_millis(250);
 /// No wait is shorter, so that time passes whatever the origin does.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 /// The longest wait of the cheap class while the trouble is young.
@@ -93,7 +91,7 @@ impl Waits {
     /// It failed once more: how long to wait.
     pub(crate) fn next(&mut self, class: Class, timing: &Timing, desk: &mut Desk) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let doubled = WAIT_INITIAL.saturating_mul(1 << self.doublings.min(16));
+        let doubled = desk.options.wait_initial.saturating_mul(1 << self.doublings.min(16));
         self.doublings = self.doublings.saturating_add(1);
         let half = timing.target() / 2;
         let longest = match class {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod faults;
+mod hour;
 mod low_latency;
 mod origin;
 mod world;

@@ -221,7 +221,7 @@ impl Setup {
     }
 
     fn key(period: u64) -> [u8; 16] {
-        [period as u8 + 1; 16]
+        [(period % 251) as u8 + 1; 16]
     }
 
     fn body(&self, id: Id, sequence: u64) -> Vec<u8> {
