@@ -9,7 +9,9 @@
 pub mod browser;
 pub mod farm;
 pub mod http;
+pub mod kvs;
 mod needs;
+pub mod origin;
 pub mod process;
 pub mod recordings;
 pub mod relayd;

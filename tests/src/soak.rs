@@ -2,11 +2,16 @@
 
 pub mod cameras;
 pub mod churn;
+pub mod hls;
 pub mod kill;
+pub mod kvs;
+pub mod kvs_cut;
 pub mod viewers;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 /// What a run saw.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +102,26 @@ fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(rank).copied()
+}
+
+/// Whether a sink's account is whole.
+fn adds_up(sink: &Value) -> bool {
+    let count = |key: &str| sink[key].as_u64().unwrap_or(u64::MAX / 4);
+    let dropped = sink["packets_dropped"].as_object().into_iter().flatten();
+    let dropped: u64 = dropped.filter_map(|(_, count)| count.as_u64()).sum();
+    count("packets_in") == count("packets_out") + dropped + count("packets_buffered")
+}
+
+/// Marsaglia's xorshift64: enough to pick moments by.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end.max(1)
+    }
 }
 
 #[test]

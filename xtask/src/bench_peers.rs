@@ -3,8 +3,12 @@
 
 mod cameras;
 mod chart;
+mod frames;
+mod hls;
+mod kvs;
 mod meter;
 mod record;
+mod running;
 mod webrtc;
 
 use std::path::PathBuf;
@@ -26,6 +30,10 @@ pub(crate) struct Options {
 enum Job {
     /// RTSP over TCP into fragmented MP4, no transcoding: relayd, ffmpeg, GStreamer.
     Record(record::Options),
+    /// Live HLS from nginx into fragmented MP4, no transcoding: relayd, ffmpeg, GStreamer.
+    Hls(hls::Options),
+    /// RTSP cameras to a stand-in for Kinesis Video Streams: relayd, and ffmpeg's plain upload.
+    Kvs(kvs::Options),
     /// One RTSP camera to many WebRTC viewers: relayd, Janus.
     Webrtc(webrtc::Options),
 }
@@ -37,6 +45,8 @@ enum Job {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     match &options.job {
         Job::Record(options) => record::run(options),
+        Job::Hls(options) => hls::run(options),
+        Job::Kvs(options) => kvs::run(options),
         Job::Webrtc(options) => webrtc::run(options),
     }
 }

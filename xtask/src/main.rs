@@ -26,7 +26,7 @@ enum Chore {
     Bench(bench::Options),
     /// relayd, other programs and a floor program at the same job, side by side.
     BenchPeers(bench_peers::Options),
-    /// A long run that prints its table: cameras, kill, churn or viewers.
+    /// A long run that prints its table: cameras, kill, churn, viewers or kvs.
     Soak(soak::Options),
 }
 

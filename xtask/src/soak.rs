@@ -7,7 +7,7 @@ use crate::shell;
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo xtask soak cameras --seconds 600")]
 pub(crate) struct Options {
-    /// cameras, kill, churn or viewers; and what it takes, see `cargo xtask soak cameras --help`.
+    /// cameras, kill, churn, viewers or kvs; and what it takes, see `cargo xtask soak cameras --help`.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }

@@ -28,7 +28,7 @@ pub use fragmenter::{FRAGMENT_BYTES_MAX, FRAGMENT_MAX, FRAGMENT_MIN, Fragmenter,
 pub use record::{BODY_BYTES_MAX, Crc, HEAD_BYTES, RecordHead, RecordKind};
 #[cfg(feature = "shell")]
 pub use request::{ClockSkew, PutMedia, RequestError, system_time, utc};
-pub use scheduler::{Input, Output, Scheduler, Settings, SpoolMode, SpoolSettings};
+pub use scheduler::{Input, Leak, Output, Scheduler, Settings, SpoolMode, SpoolSettings};
 pub use session::{IDLE, Lane, OPEN_MAX, STALL, SessionId};
 pub use stats::{Aside, State, Stats};
 pub use window::Restored;

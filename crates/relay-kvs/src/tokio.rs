@@ -116,7 +116,10 @@ impl Seen {
             problems.push("the stream keeps no data (its retention is 0): what it gets can't be read back".to_owned());
         }
         if self.skew_seconds != 0 {
-            problems.push(format!("the clock is {} s behind the service's", self.skew_seconds));
+            let which = if self.skew_seconds > 0 { "behind" } else { "ahead of" };
+            let seconds = self.skew_seconds.unsigned_abs();
+            problems
+                .push(format!("this machine's clock is {seconds} s {which} the service's; signatures allow for it"));
         }
         problems
     }

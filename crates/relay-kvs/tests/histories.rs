@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use relay_kvs::proto::{DropReason, Lane, Settings, SpoolMode, SpoolSettings};
+use relay_kvs::proto::{DropReason, Lane, Leak, Settings, SpoolMode, SpoolSettings};
 use world::{Faults, World};
 
 mod world;
@@ -100,6 +100,22 @@ fn without_a_spool_only_what_outgrew_the_window_is_lost() {
     let lost = stats.packets_dropped[&DropReason::Window];
     // 20 frames a second for the minute that the window did not hold.
     assert!((1_100..1_400).contains(&lost), "{lost}");
+    assert_eq!(world.camera.frames.len() as u64, lost + world.service.stored.len() as u64);
+    world.check_times();
+}
+
+#[test]
+fn a_window_that_is_to_stay_live_gives_up_all_but_the_newest() {
+    let mut world = World::new(5, Settings { window_time: secs(60), leak: Leak::AllButNewest, ..Settings::new(1) });
+    world.run(secs(30));
+    world.network = false;
+    world.run(secs(70));
+    world.network = true;
+    world.run(secs(30));
+    world.stop(secs(5));
+    let lost = world.scheduler.stats().packets_dropped[&DropReason::Window];
+    // 20 frames a second for the minute that the window held when it was full.
+    assert!((1_100..1_300).contains(&lost), "{lost}");
     assert_eq!(world.camera.frames.len() as u64, lost + world.service.stored.len() as u64);
     world.check_times();
 }

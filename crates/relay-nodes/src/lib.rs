@@ -1,11 +1,15 @@
 //! The nodes: one file each, translating a protocol or a file format to and from packets.
 
+mod hls_source;
+mod kvs_sink;
 mod record_sink;
 mod rtsp_source;
 mod source_url;
 mod test_source;
 mod webrtc_sink;
 
+pub use hls_source::{HlsOptions, HlsSource, Pace, Variant};
+pub use kvs_sink::{KvsClouds, KvsMonitor, KvsOptions, KvsSeen, KvsSink};
 pub use record_sink::{RecordOptions, RecordSink};
 pub use rtsp_source::{RtspOptions, RtspSource, Transport};
 pub use source_url::{SourceUrlError, source};

@@ -36,6 +36,11 @@ impl Publisher {
         self.shared.lock().key_frame_requests()
     }
 
+    /// Whether a cursor wants to be woken for each packet; else nobody minds if several are pushed at a time.
+    pub fn is_awaited(&self) -> bool {
+        self.shared.lock().is_awaited()
+    }
+
     /// A handle for readers.
     pub fn ring(&self) -> Ring {
         Ring::new(Arc::clone(&self.shared))

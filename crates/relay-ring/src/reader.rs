@@ -138,6 +138,11 @@ impl Reader {
         self.wake_threshold = packets.max(1);
     }
 
+    /// It wants to be woken for each packet.
+    pub(crate) fn wants_each(&self) -> bool {
+        self.wake_threshold == 1
+    }
+
     /// Being behind since it joined is no excuse any more.
     pub(crate) fn end_catch_up(&mut self) {
         self.landing = 0;

@@ -166,6 +166,11 @@ impl State {
         }
     }
 
+    /// Whether a cursor is to be woken for each packet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.seats.iter().any(|seat| matches!(seat, Seat::Taken(reader) if reader.wants_each()))
+    }
+
     pub(crate) fn end_catch_up(&mut self, index: usize) {
         if let Some(Seat::Taken(reader)) = self.seats.get_mut(index) {
             reader.end_catch_up();

@@ -203,6 +203,11 @@ impl Clip {
         out
     }
 
+    /// The access unit that is a camera's frame of this number.
+    pub(crate) fn coded(&self, frame: u64) -> Option<&Unit> {
+        self.units.get((frame % self.units.len().max(1) as u64) as usize)
+    }
+
     pub(crate) fn unit(&self, frame: u64) -> Option<&WireUnit> {
         self.wire.get((frame % self.wire.len().max(1) as u64) as usize)
     }

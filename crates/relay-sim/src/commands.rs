@@ -1,5 +1,7 @@
 //! The commands about viewers and links: `relay-sim whep`, `whep-floor`, `whep-sink` and `link`.
 
+mod origin;
+
 use std::{
     io::Write as _,
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -15,6 +17,12 @@ use relay_sim::{
     link::{Conditions, Link, LinkConfig},
     whep::{Crowd, CrowdConfig, Signalling, fanout},
 };
+
+mod kvs;
+
+pub(crate) use kvs::{KvsArgs, serve as kvs};
+
+pub(crate) use origin::{OriginArgs, origin};
 
 /// `relay-sim whep`.
 #[derive(Args)]

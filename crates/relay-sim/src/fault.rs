@@ -171,7 +171,7 @@ fn per_mille(text: &str) -> Option<u16> {
 }
 
 /// `5s`, `250ms`, `2m`.
-fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "a time is a number with a unit, such as 250ms, 5s or 2m")?;
     match text.get(digits.len()..) {

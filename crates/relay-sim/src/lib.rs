@@ -26,6 +26,8 @@ mod wire;
 mod tests;
 
 pub mod floor;
+pub mod hls_origin;
+pub mod kvs;
 pub mod link;
 pub mod verify;
 pub mod whep;

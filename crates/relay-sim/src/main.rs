@@ -72,6 +72,15 @@ enum Command {
     },
     /// The viewers of whep-floor: sockets that are read.
     WhepSink(commands::SinkArgs),
+    /// A stand-in for Kinesis Video Streams that is strict, keeps what it gets for reading back, and fails on demand.
+    Kvs(commands::KvsArgs),
+    /// A live HLS origin; fault lines on its standard input happen at once.
+    HlsOrigin {
+        #[command(flatten)]
+        origin: commands::OriginArgs,
+        #[command(flatten)]
+        clip: ClipArgs,
+    },
     /// A bad link for UDP: delays, loses and throttles what passes.
     Link(commands::LinkArgs),
 }
@@ -106,7 +115,7 @@ struct CameraArgs {
     faults: Vec<ScriptLine>,
 }
 
-#[derive(Args)]
+#[derive(Clone, Copy, Args)]
 struct ClipArgs {
     /// The coding.
     #[arg(long, value_enum, default_value = "baseline")]
@@ -164,6 +173,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Whep(args) => commands::watch(&args)?,
         Command::WhepFloor { floor, clip } => commands::floor(&floor, &*clip.make()?)?,
         Command::WhepSink(args) => commands::sink(&args)?,
+        Command::Kvs(args) => commands::kvs(&args)?,
+        Command::HlsOrigin { origin, clip } => {
+            let lower = |number| ClipArgs { width: clip.width >> number, height: clip.height >> number, ..clip };
+            let variants = (0..origin.variants).map(|number| lower(number).make()).collect::<anyhow::Result<_>>()?;
+            commands::origin(&origin, variants)?
+        }
         Command::Link(args) => commands::link(&args)?,
     };
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })

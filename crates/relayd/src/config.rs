@@ -2,7 +2,9 @@
 //!
 //! Here belong the names of keys and what values they take. What a source or a sink does with them does not.
 
+mod hls;
 mod ice;
+mod kvs;
 mod mistake;
 mod network;
 mod reader;
@@ -23,7 +25,9 @@ use relay_graph::Plan;
 use schemars::JsonSchema;
 use toml::de::DeTable;
 
+pub(crate) use hls::{Pace, Variant};
 pub(crate) use ice::{IceServer, Login};
+pub(crate) use kvs::Kvs;
 pub(crate) use mistake::{Mistakes, Remark, redact};
 pub(crate) use network::{Auth, HTTP_LISTEN, Http};
 pub(crate) use runtime::{Runtime, Scheduler};
@@ -139,13 +143,15 @@ impl Config {
                 streams.extend(Stream::read(name, stream).filter(|_| named));
             }
         }
+        kvs::same_stream_twice(&streams, root.mistakes);
         root.close();
         Self { http, webrtc, runtime, streams }
     }
 
-    /// What must never be told: passwords and keys inside source URLs, as written and percent-decoded.
+    /// What must never be told: passwords and keys inside source URLs, as written and percent-decoded, and
+    /// the values of headers.
     pub(crate) fn secrets(&self) -> Vec<String> {
-        self.streams.iter().flat_map(|stream| stream.source.url.secrets()).collect()
+        self.streams.iter().flat_map(|stream| stream.source.secrets()).collect()
     }
 }
 

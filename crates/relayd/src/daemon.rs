@@ -20,15 +20,20 @@ use tracing::{info, warn};
 use crate::{
     allocator,
     config::{Config, Scheduler, Size, VIEWERS},
+    emf,
     heartbeat::Heartbeat,
-    http::{App, Door, Server, Settings, Whep},
+    http::{App, Door, Server, Settings, Shown, Whep},
     keys::Keys,
-    nodes,
+    nodes::{self, Watched},
+    systemd,
     watching::Watching,
 };
 
-/// Everything has ended 5 s after the signal: the pipeline may take most of it, HTTP and the threads the rest.
+/// Without spools, everything has ended 5 s after the signal: the pipeline may take most of it, HTTP and the threads the rest.
 const STOP_DEADLINE: Duration = Duration::from_secs(4);
+
+/// With a spool, what waits for a service that is away has to be written first: up to a window for each stream.
+const STOP_DEADLINE_SPOOLING: Duration = Duration::from_secs(10);
 
 /// What still blocks after the pipeline's end (a read from a dead network disk) is left behind after this.
 const THREADS_DEADLINE: Duration = Duration::from_millis(300);
@@ -72,12 +77,13 @@ async fn serve(
     let page = format!("http://{}", listener.local_addr()?);
     let first = carriers.first().ok_or_else(|| anyhow!("no thread carries streams"))?;
     let watching = Watching::open(config, &clock, first)?;
-    let (plan, viewers) = nodes::watched(config, watching.as_ref())?;
+    let Watched { plan, viewers, kvs } = nodes::watched(config, watching.as_ref())?;
     greet(&page)?;
     summarise(config, &plan, &page, keys.token.is_some());
     let pipeline = Pipeline::start_on(plan, &clock, carriers);
     let heartbeat = Heartbeat::start(&clock, carriers);
     let scheduler = config.runtime.scheduler.as_str();
+    let _metrics = emf::write(&kvs, &clock);
     let Keys { token, mut streams, ice_servers } = keys;
     let doors = viewers.into_iter().map(|(stream, watch)| {
         let door = Door::new(Arc::new(watch), streams.remove(&stream));
@@ -86,16 +92,20 @@ async fn serve(
     let port = watching.as_ref().map(|watching| watching.port().clone());
     let settings = Settings { ice_servers, origins: config.webrtc.allow_origins.clone(), port };
     let whep = Whep::new(settings, doors.collect(), &clock);
-    let app = App::new(pipeline.reader(), nodes::recorders(config), token, heartbeat, scheduler, whep);
+    let shown = Shown { pipeline: pipeline.reader(), recorders: nodes::recorders(config), kvs };
+    let app = App::new(shown, token, heartbeat.clone(), scheduler, whep);
     let end = Notify::new();
     let server = Server::new(listener, app.router());
+    let told = systemd::ready(pipeline.reader(), heartbeat, clock.clone());
     let stopping = async {
         let signal = signals.next().await;
+        systemd::stopping();
+        drop(told);
         let asked = clock.now();
         info!(signal, "stopping: sources first, then sinks as they finish");
         app.drain();
         let report = tokio::select! {
-            report = pipeline.stop(STOP_DEADLINE) => Ok(report),
+            report = pipeline.stop(stop_deadline(config)) => Ok(report),
             signal = signals.next() => {
                 Err(anyhow!("{signal} while stopping: given up before every sink had finished"))
             }
@@ -138,6 +148,11 @@ fn tell(report: &StopReport, asked: Instant, now: Instant) {
         let aborted = report.aborted.join(", ");
         warn!(took_ms, packets_lost = report.packets_lost, aborted, "stopped; some nodes did not end in time");
     }
+}
+
+fn stop_deadline(config: &Config) -> Duration {
+    let mut sinks = config.streams.iter().flat_map(|stream| &stream.sinks);
+    if sinks.any(|sink| sink.kind.spool().is_some()) { STOP_DEADLINE_SPOOLING } else { STOP_DEADLINE }
 }
 
 /// How many threads carry streams.

@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod kvs;
 mod metrics;
 mod page;
 mod problem;
@@ -37,7 +38,7 @@ pub(crate) use auth::Token;
 pub(crate) use server::Server;
 pub(crate) use whep::{Door, IceServers, RelayLogin, Settings, Whep};
 
-use crate::heartbeat::Heartbeat;
+use crate::{heartbeat::Heartbeat, nodes::KvsShown};
 use problem::Problem;
 use server::Peer;
 
@@ -48,12 +49,23 @@ pub(crate) struct App(Arc<Inner>);
 struct Inner {
     pipeline: PipelineReader,
     recorders: Vec<Recorder>,
+    kvs: Vec<KvsShown>,
     token: Option<Token>,
     heartbeat: Heartbeat,
     scheduler: &'static str,
     whep: Whep,
     draining: AtomicBool,
     views: recordings::Views,
+}
+
+/// What is running.
+pub(crate) struct Shown {
+    /// All of it.
+    pub(crate) pipeline: PipelineReader,
+    /// What records.
+    pub(crate) recorders: Vec<Recorder>,
+    /// What sends to Kinesis Video Streams.
+    pub(crate) kvs: Vec<KvsShown>,
 }
 
 /// A record sink: whose files are listed and played.
@@ -68,11 +80,10 @@ pub(crate) struct Recorder {
 }
 
 impl App {
-    /// Shows `pipeline` and the files of `recorders`, to whoever has the `token`, if there is one, and lets viewers in
-    /// through `whep`. `scheduler` is told at `/metrics`.
+    /// Shows what is `shown` to whoever has the `token`, if there is one, and lets viewers in through `whep`.
+    /// `scheduler` is told at `/metrics`.
     pub(crate) fn new(
-        pipeline: PipelineReader,
-        recorders: Vec<Recorder>,
+        shown: Shown,
         token: Option<Token>,
         heartbeat: Heartbeat,
         scheduler: &'static str,
@@ -80,7 +91,8 @@ impl App {
     ) -> Self {
         let draining = AtomicBool::new(false);
         let views = recordings::Views::default();
-        Self(Arc::new(Inner { pipeline, recorders, token, heartbeat, scheduler, whep, draining, views }))
+        let Shown { pipeline, recorders, kvs } = shown;
+        Self(Arc::new(Inner { pipeline, recorders, kvs, token, heartbeat, scheduler, whep, draining, views }))
     }
 
     /// From now on `/readyz` says that nothing new should come here.

@@ -33,14 +33,15 @@ impl Secrets {
 pub(crate) fn init(verbosity: u8, secrets: Secrets) {
     let directives = match verbosity {
         // retina tells of each late UDP packet at info, and dumps session descriptions at warn; str0m tells of each
-        // step of each viewer at info.
-        0 => "info,retina=error,str0m=error,is=error,dimpl=error",
+        // step of each viewer at info. The AWS SDK tells of each failed try at warn, headers and all: so do we, shorter.
+        0 => "info,retina=error,str0m=error,is=error,dimpl=error,aws=error",
         1 => {
-            "info,retina=error,str0m=error,is=error,dimpl=error,relayd=debug,relay_graph=debug,relay_nodes=debug,\
-             relay_record=debug,relay_rtp=debug,relay_webrtc=debug"
+            "info,retina=error,str0m=error,is=error,dimpl=error,aws=error,relayd=debug,relay_graph=debug,\
+             relay_nodes=debug,relay_record=debug,relay_rtp=debug,relay_webrtc=debug,relay_kvs=debug"
         }
-        2 => "debug",
-        _ => "trace",
+        // Answers with credentials are never worth a line.
+        2 => "debug,aws=warn",
+        _ => "trace,aws=warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
     let registry = tracing_subscriber::registry().with(filter);

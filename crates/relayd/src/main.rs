@@ -7,12 +7,14 @@ mod cli;
 mod commands;
 mod config;
 mod daemon;
+mod emf;
 mod heartbeat;
 mod http;
 mod keys;
 mod logging;
 mod nodes;
 mod process;
+mod systemd;
 mod watching;
 
 use std::process::ExitCode;

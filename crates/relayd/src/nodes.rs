@@ -4,12 +4,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use relay_graph::{
-    BackoffLimits, NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, SinkSpec, Source, Spec,
-    StreamSpec,
+    BackoffLimits, NodeError, Plan, RING_DEFAULT, Sink, SinkContext, SinkDescription, Source, Spec, StreamSpec,
 };
-use relay_nodes::{RecordOptions, RecordSink, RtspOptions, RtspSource, SourceUrlError, Transport, Viewers, WebRtcSink};
+use relay_nodes::{
+    HlsOptions, HlsSource, KvsClouds, Pace, RecordOptions, RecordSink, RtspOptions, RtspSource, SourceUrlError,
+    Transport, Variant, Viewers, WebRtcSink,
+};
 use relay_record::{Retention, SyncPolicy};
 use relay_ring::{Cursor, LeakPolicy, Limits};
+
+mod kvs;
+
+pub(crate) use kvs::KvsShown;
 
 use crate::{
     config::{self, Config, Leak, Mistakes, Queue, Record, SinkKind, VIEWERS},
@@ -20,9 +26,10 @@ use crate::{
 /// The plan of `config`; what can't be planned is noted in `mistakes`.
 pub(crate) fn plan(config: &Config, mistakes: &mut Mistakes<'_>) -> Option<Plan> {
     let mut spec = Spec::default();
+    let clouds = KvsClouds::default();
     for stream in &config.streams {
         match source(&stream.source) {
-            Ok(source) => spec.streams.push(self::stream(stream, source)),
+            Ok(source) => spec.streams.push(self::stream(stream, source, &clouds, &mut Vec::new())),
             Err(error) => {
                 let span = &stream.source.url_span;
                 let seen = mistakes.seen(span);
@@ -44,25 +51,33 @@ pub(crate) fn plan(config: &Config, mistakes: &mut Mistakes<'_>) -> Option<Plan>
     }
 }
 
-/// The plan of a `config` that was found to be right, with the viewers of its streams, by name, let in by `watching`.
+/// What is run, and what it is seen by.
+pub(crate) struct Watched {
+    /// What is run.
+    pub(crate) plan: Plan,
+    /// The viewers of its streams, by name.
+    pub(crate) viewers: BTreeMap<String, Viewers>,
+    /// Its Kinesis sinks.
+    pub(crate) kvs: Vec<KvsShown>,
+}
+
+/// The plan of a `config` that was found to be right, with the viewers of its streams let in by `watching`.
 ///
 /// # Errors
 /// None, if it was.
-pub(crate) fn watched(
-    config: &Config,
-    watching: Option<&Watching>,
-) -> anyhow::Result<(Plan, BTreeMap<String, Viewers>)> {
-    let (mut spec, mut watched) = (Spec::default(), BTreeMap::new());
+pub(crate) fn watched(config: &Config, watching: Option<&Watching>) -> anyhow::Result<Watched> {
+    let (mut spec, mut viewers, mut kvs) = (Spec::default(), BTreeMap::new(), Vec::new());
+    let clouds = KvsClouds::default();
     for stream in &config.streams {
-        let mut planned = self::stream(stream, source(&stream.source)?);
+        let mut planned = self::stream(stream, source(&stream.source)?, &clouds, &mut kvs);
         if let (Some(watching), Some(viewing)) = (watching, &stream.webrtc) {
-            let (sink, viewers) = watching.sink(viewing);
+            let (sink, watchers) = watching.sink(viewing);
             planned = planned.sink(VIEWERS, sink);
-            watched.insert(stream.name.clone(), viewers);
+            viewers.insert(stream.name.clone(), watchers);
         }
         spec.streams.push(planned);
     }
-    Ok((Plan::try_new(spec)?, watched))
+    Ok(Watched { plan: Plan::try_new(spec)?, viewers, kvs })
 }
 
 /// The most bytes that each stream of `plan`, which is `config`'s without its viewers, may hold with them, beside what
@@ -74,8 +89,10 @@ pub(crate) fn memory(config: &Config, plan: &Plan) -> Vec<usize> {
 
 /// The source that a stream's `source` names.
 pub(crate) fn source(source: &config::Source) -> Result<Box<dyn Source>, SourceUrlError> {
-    if source.url.scheme() != "rtsp" {
-        return relay_nodes::source(source.url.as_str());
+    match source.url.scheme() {
+        "rtsp" => {}
+        "http" | "https" => return Ok(Box::new(hls(source))),
+        _ => return relay_nodes::source(source.url.as_str()),
     }
     let options = RtspOptions {
         transport: match source.transport {
@@ -83,32 +100,82 @@ pub(crate) fn source(source: &config::Source) -> Result<Box<dyn Source>, SourceU
             config::Transport::Udp => Transport::Udp,
             config::Transport::Auto => Transport::Auto,
         },
-        stall_timeout: source.stall_timeout.0,
-        reconnect: BackoffLimits { initial: source.reconnect.initial.0, max: source.reconnect.max.0 },
+        reconnect: reconnect(source),
         require_tracks: source.require_tracks.iter().map(|track| track.kind()).collect(),
         ..RtspOptions::new(source.url.url().clone())
     };
-    Ok(Box::new(RtspSource::new(options)))
+    let stall_timeout = source.stall_timeout.map_or(options.stall_timeout, |time| time.0);
+    Ok(Box::new(RtspSource::new(RtspOptions { stall_timeout, ..options })))
+}
+
+fn reconnect(source: &config::Source) -> BackoffLimits {
+    BackoffLimits { initial: source.reconnect.initial.0, max: source.reconnect.max.0 }
+}
+
+fn hls(source: &config::Source) -> HlsSource {
+    let hls = &source.hls;
+    let time = |time: &Option<config::Time>| time.map(|time| time.0);
+    HlsSource::new(HlsOptions {
+        headers: hls.headers.clone(),
+        bearer_file: hls.token_file.clone(),
+        ca_file: hls.ca_file.clone(),
+        variant: match hls.variant {
+            config::Variant::Highest => Variant::Highest,
+            config::Variant::Lowest => Variant::Lowest,
+            config::Variant::Within(within) => Variant::Within {
+                max_bandwidth: within.max_bandwidth.map(|rate| rate.0),
+                max_height: within.max_height.map(u64::from),
+            },
+        },
+        live_edge: time(&hls.live_edge),
+        max_behind: time(&hls.max_behind),
+        low_latency: hls.low_latency,
+        pace: match hls.pace {
+            config::Pace::Realtime => Pace::Realtime,
+            config::Pace::Fast => Pace::Fast,
+        },
+        buffer_time: time(&hls.buffer.max_time),
+        buffer_bytes: usize::try_from(hls.buffer.max_bytes.0).unwrap_or(usize::MAX),
+        stall_timeout: time(&source.stall_timeout),
+        require_tracks: source.require_tracks.iter().map(|track| track.kind()).collect(),
+        reconnect: reconnect(source),
+        ..HlsOptions::new(source.url.url().clone())
+    })
 }
 
 /// The record sinks of `config`, whose files the page lists and plays.
 pub(crate) fn recorders(config: &Config) -> Vec<Recorder> {
     let of = |stream: &config::Stream| {
         let stream_name = stream.name.clone();
-        stream.sinks.clone().into_iter().map(move |sink| {
-            let SinkKind::Record(record) = sink.kind;
-            Recorder { stream: stream_name.clone(), sink: sink.name, dir: record.dir }
+        stream.sinks.clone().into_iter().filter_map(move |sink| match sink.kind {
+            SinkKind::Record(record) => {
+                Some(Recorder { stream: stream_name.clone(), sink: sink.name, dir: record.dir })
+            }
+            SinkKind::Kvs(_) => None,
         })
     };
     config.streams.iter().flat_map(of).collect()
 }
 
-fn stream(stream: &config::Stream, source: Box<dyn Source>) -> StreamSpec {
+fn stream(
+    stream: &config::Stream,
+    source: Box<dyn Source>,
+    clouds: &KvsClouds,
+    shown: &mut Vec<KvsShown>,
+) -> StreamSpec {
     let mut spec = StreamSpec { ring: ring(stream), ..StreamSpec::new(&stream.name, source) };
     for sink in &stream.sinks {
-        let SinkKind::Record(record) = &sink.kind;
-        let queued = Queued { sink: recorder(record, &stream.name), queue: record.queue.clone() };
-        spec.sinks.push(SinkSpec { name: sink.name.clone(), sink: Box::new(queued) });
+        spec = match &sink.kind {
+            SinkKind::Record(record) => {
+                let queued = Queued { sink: recorder(record, &stream.name), queue: record.queue.clone() };
+                spec.sink(&sink.name, queued)
+            }
+            SinkKind::Kvs(kvs) => {
+                let (node, show) = kvs::sink(kvs, &stream.name, &sink.name, clouds);
+                shown.push(show);
+                spec.sink(&sink.name, node)
+            }
+        };
     }
     spec
 }
@@ -132,12 +199,14 @@ pub(crate) fn recorder(record: &Record, stream: &str) -> Box<dyn Sink> {
     }))
 }
 
-/// The ring that lets every sink lag as far as its queue allows: the widest of their queues. Without sinks, the
-/// default, for viewers to come.
+/// The ring that lets every recorder lag as far as its queue allows: the widest of their queues. Without recorders, the
+/// default: viewers are few packets behind, and a Kinesis sink has a window of its own.
 pub(crate) fn ring(stream: &config::Stream) -> Limits {
-    let queues = stream.sinks.iter().map(|sink| {
-        let SinkKind::Record(record) = &sink.kind;
-        (record.queue.max_time.0, usize::try_from(record.queue.max_bytes.0).unwrap_or(usize::MAX))
+    let queues = stream.sinks.iter().filter_map(|sink| match &sink.kind {
+        SinkKind::Record(record) => {
+            Some((record.queue.max_time.0, usize::try_from(record.queue.max_bytes.0).unwrap_or(usize::MAX)))
+        }
+        SinkKind::Kvs(_) => None,
     });
     let widest =
         queues.reduce(|(time, bytes), (other_time, other_bytes)| (time.max(other_time), bytes.max(other_bytes)));

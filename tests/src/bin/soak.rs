@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use relay_tests::farm::Picture;
-use relay_tests::soak::{cameras, churn, kill, viewers};
+use relay_tests::soak::{cameras, churn, hls, kill, kvs, kvs_cut, viewers};
 
 /// Long runs.
 #[derive(Parser)]
@@ -26,6 +26,24 @@ enum Soak {
         /// Cameras recorded meanwhile.
         #[arg(long, default_value_t = 4)]
         cameras: usize,
+        /// Where chance begins.
+        #[arg(long, default_value_t = 0x5eed)]
+        seed: u64,
+    },
+    /// Live HLS from origins that fail in every way: ten minutes.
+    Hls {
+        /// A minute of it, with small pictures.
+        #[arg(long)]
+        short: bool,
+    },
+    /// Live HLS into a stand-in for Kinesis Video Streams, and all that ever went wrong goes wrong: ten minutes.
+    Kvs {
+        /// Instead: the network is cut for so many seconds, with a spool.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "600")]
+        cut: Option<u64>,
+        /// A minute of it, with small pictures.
+        #[arg(long)]
+        short: bool,
         /// Where chance begins.
         #[arg(long, default_value_t = 0x5eed)]
         seed: u64,
@@ -56,6 +74,15 @@ fn main() -> anyhow::Result<()> {
             ("cameras", cameras::run(&cameras::Scale { cameras, rounds, picture: Picture::HD })?)
         }
         Soak::Kill { kills, cameras, seed } => ("kill", kill::run(&kill::Scale { kills, cameras, seed })?),
+        Soak::Hls { short } => {
+            ("hls", hls::run(&if short { hls::Scale::a_minute() } else { hls::Scale::ten_minutes() })?)
+        }
+        Soak::Kvs { cut: Some(seconds), .. } => {
+            let cut = std::time::Duration::from_secs(seconds);
+            ("kvs-cut", kvs_cut::run(&kvs_cut::Scale { picture: Picture::HD, cut })?)
+        }
+        Soak::Kvs { short: true, seed, .. } => ("kvs", kvs::run(&kvs::Scale::a_minute(seed))?),
+        Soak::Kvs { seed, .. } => ("kvs", kvs::run(&kvs::Scale::ten_minutes(seed))?),
         Soak::Churn { connects, cameras } => ("churn", churn::run(&churn::Scale { connects, cameras })?),
         Soak::Viewers { sessions, wave } => ("viewers", viewers::run(&viewers::Scale { sessions, wave })?),
     };

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use relay_sim::{Auth, CameraConfig, CameraHandle, Credentials, Event, Farm, FarmConfig, Fault, SentFrame, SessionLog};
-use serde_json::Value;
 
-use super::{Report, percentile};
+use super::{Report, adds_up, percentile};
 use crate::farm::{Picture, clip, utc_nanos};
 use crate::recordings::Recorded;
 use crate::relayd::{Relayd, Stream};
@@ -158,13 +157,6 @@ fn watch(relayd: &Relayd, time: Duration, report: &mut Report) -> anyhow::Result
         std::thread::sleep(Duration::from_millis(500));
     }
     Ok(())
-}
-
-fn adds_up(sink: &Value) -> bool {
-    let count = |key: &str| sink[key].as_u64().unwrap_or(u64::MAX / 4);
-    let dropped = sink["packets_dropped"].as_object().into_iter().flatten();
-    let dropped: u64 = dropped.filter_map(|(_, count)| count.as_u64()).sum();
-    count("packets_in") == count("packets_out") + dropped + count("packets_buffered")
 }
 
 /// What one camera's recording shows.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use relay_sim::{CameraConfig, CameraHandle, Farm, FarmConfig};
 
-use super::{Report, percentile};
+use super::{Chance, Report, percentile};
 use crate::farm::{Picture, clip, utc_nanos};
 use crate::recordings::{Recorded, decode};
 use crate::relayd::{Relayd, Stream, segments};
@@ -166,16 +166,4 @@ fn count_packets(file: &Path) -> anyhow::Result<u64> {
     ffprobe.args(["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"]).arg(file);
     let said = String::from_utf8_lossy(&ffprobe.output().context("start ffprobe")?.stdout).into_owned();
     said.trim().trim_end_matches(',').parse().with_context(|| format!("ffprobe says {said:?}"))
-}
-
-/// Marsaglia's xorshift64: enough to pick moments by.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end.max(1)
-    }
 }

@@ -4,6 +4,9 @@
 mod cli;
 mod demo;
 mod ffprobe;
+mod hls;
+mod hls_peers;
+mod kvs;
 mod mkv;
 mod page;
 mod peers;

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use relay_tests::farm::Picture;
 use relay_tests::needs;
-use relay_tests::soak::{Report, cameras, churn, kill, viewers};
+use relay_tests::soak::{Report, cameras, churn, hls, kill, kvs, kvs_cut, viewers};
 
 /// The runs measure how soon something happens: two at once would measure each other.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -36,4 +36,25 @@ fn connects_and_disconnects_leave_nothing_behind() {
 #[test]
 fn viewers_who_come_and_go_leave_nothing_behind() {
     must_keep_its_promises(|| viewers::run(&viewers::Scale { sessions: 200, wave: 20 }));
+}
+
+#[test]
+fn whatever_happens_to_origin_service_and_relayd_what_reached_the_ring_is_stored() {
+    // Nothing in it is measured: it may run beside others.
+    let report = kvs::run(&kvs::Scale::a_minute(0x5eed)).unwrap_or_else(|error| panic!("{error:#}"));
+    println!("{report}");
+    assert!(report.broken.is_empty(), "\n{report}");
+}
+
+#[test]
+fn a_cut_network_costs_nothing_with_a_spool() {
+    let cut = std::time::Duration::from_secs(25);
+    must_keep_its_promises(|| kvs_cut::run(&kvs_cut::Scale { picture: Picture::SMALL, cut }));
+}
+
+#[test]
+fn live_hls_survives_its_origin() {
+    if needs(&["ffmpeg"]) {
+        must_keep_its_promises(|| hls::run(&hls::Scale::a_minute()));
+    }
 }

@@ -6,10 +6,9 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::Peer;
 use crate::shell;
 
-/// Bytes on disk of each recording under `dir`: one entry a camera, whether that is a file or a folder of segments.
+/// Bytes on disk of each recording under `dir`: one entry a stream, whether that is a file or a folder of segments.
 ///
 /// # Errors
 /// When a folder can't be read.
@@ -23,21 +22,21 @@ pub(super) fn sizes(dir: &Path) -> anyhow::Result<BTreeMap<PathBuf, u64>> {
     Ok(sizes)
 }
 
-/// The frames of the recording that holds fewest, all `cameras` of them looked at. The floor's files are raw bytes:
-/// there they are divided by `bytes_per_frame`.
+/// The frames of the recording that holds fewest, all `streams` of them looked at. Files of raw bytes hold a frame in
+/// `raw_frame_bytes`.
 ///
 /// # Errors
 /// When a recording is missing, or ffprobe can't read it.
-pub(super) fn fewest(peer: Peer, dir: &Path, cameras: usize, bytes_per_frame: u64) -> anyhow::Result<u64> {
+pub(super) fn fewest(dir: &Path, streams: usize, raw_frame_bytes: Option<u64>) -> anyhow::Result<u64> {
     let sizes = sizes(dir)?;
-    if sizes.len() != cameras {
-        anyhow::bail!("{} recordings of {cameras} cameras", sizes.len());
+    if sizes.len() != streams {
+        anyhow::bail!("{} recordings of {streams} streams", sizes.len());
     }
     let mut fewest = u64::MAX;
     for (recording, bytes) in &sizes {
-        let frames = match peer {
-            Peer::Floor => bytes / bytes_per_frame,
-            _ => files(recording)?.iter().map(|file| count(file)).sum::<anyhow::Result<u64>>()?,
+        let frames = match raw_frame_bytes {
+            Some(frame) => bytes / frame,
+            None => files(recording)?.iter().map(|file| count(file)).sum::<anyhow::Result<u64>>()?,
         };
         fewest = fewest.min(frames);
     }

@@ -1,7 +1,6 @@
 //! `cargo xtask bench-peers record`: the same cameras recorded by relayd, by `ffmpeg -c copy`, by GStreamer and by a
 //! floor program that only moves bytes.
 
-mod frames;
 mod peers;
 mod report;
 
@@ -12,9 +11,10 @@ use anyhow::{Context, bail};
 
 use super::cameras::Cameras;
 use super::chart::{self, Bar};
-use super::meter;
+use super::running::Running;
+use super::{frames, meter};
 use crate::shell;
-use peers::{Peer, Running};
+use peers::Peer;
 use report::Row;
 
 /// Frames a second of the cameras.
@@ -84,7 +84,7 @@ fn measure(peer: Peer, cameras: &Cameras, dir: &Path, seconds: u64) -> anyhow::R
         std::fs::remove_dir_all(dir)?;
     }
     std::fs::create_dir_all(dir)?;
-    let mut running = Running::start(peer, cameras.urls(), dir)?;
+    let mut running = Running::start(&peer.to_string(), peer.commands(cameras.urls(), dir)?, dir)?;
     await_recordings(&mut running, dir, cameras.urls().len())?;
 
     let (from, cpu_before) = (Instant::now(), meter::cpu(running.pids())?);
@@ -96,7 +96,9 @@ fn measure(peer: Peer, cameras: &Cameras, dir: &Path, seconds: u64) -> anyhow::R
     running.stop()?;
 
     let needed = (FRAMES_NEEDED * f64::from(FPS) * seconds as f64) as u64;
-    let worst = frames::fewest(peer, dir, cameras.urls().len(), BITRATE / 8 / u64::from(FPS))?;
+    // The floor's files are raw bytes.
+    let raw_frame_bytes = (peer == Peer::Floor).then_some(BITRATE / 8 / u64::from(FPS));
+    let worst = frames::fewest(dir, cameras.urls().len(), raw_frame_bytes)?;
     std::fs::remove_dir_all(dir)?;
     if worst < needed {
         bail!("a recording holds {worst} frames, {needed} were needed: it doesn't do the job");

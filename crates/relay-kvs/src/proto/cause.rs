@@ -36,6 +36,8 @@ pub enum Cause {
     Denied,
     /// 404, or an endpoint that is not this stream's.
     NotFound,
+    /// The stream is being made.
+    NotReady,
     /// Another connection has the stream: often one of ours that broke, and that the service still holds.
     ConnectionLimit,
     /// Too many calls.
@@ -72,6 +74,13 @@ impl Failure {
     /// A failure of this cause.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
         Self { cause, detail: detail.into() }
+    }
+
+    /// With the name of the call before the detail.
+    #[must_use]
+    pub fn during(self, call: &str) -> Self {
+        let separator = if self.detail.is_empty() { "" } else { ": " };
+        Self { detail: format!("{call}{separator}{}", self.detail), ..self }
     }
 
     /// A refusal over HTTP: the status, and the error's name from the header `x-amzn-ErrorType` or the body.
@@ -120,6 +129,7 @@ impl Cause {
             Self::Credentials => "credentials",
             Self::Denied => "denied",
             Self::NotFound => "not_found",
+            Self::NotReady => "not_ready",
             Self::ConnectionLimit => "connection_limit",
             Self::Throttled => "throttled",
             Self::Invalid => "invalid",
@@ -141,6 +151,7 @@ impl Cause {
             Self::Credentials => "no AWS credentials".to_owned(),
             Self::Denied => "the service does not allow it".to_owned(),
             Self::NotFound => "the service does not know the stream here".to_owned(),
+            Self::NotReady => "the stream is being made".to_owned(),
             Self::ConnectionLimit => "another connection has the stream".to_owned(),
             Self::Throttled => "too many calls for the service".to_owned(),
             Self::Invalid => "the service takes the request for wrong".to_owned(),
@@ -170,10 +181,15 @@ impl Cause {
         })
     }
 
+    /// Whether it lasts until a person has mended something; tries go on all the same.
+    pub fn needs_person(self) -> bool {
+        !matches!(self, Self::Throttled) && self.class() == Class::Slow
+    }
+
     pub(crate) fn class(self) -> Class {
         match self {
             Self::Resolve | Self::Connect | Self::NoAnswer | Self::Reset | Self::Ended | Self::Stalled => Class::Cheap,
-            Self::ConnectionLimit | Self::Unavailable => Class::Steady,
+            Self::NotReady | Self::ConnectionLimit | Self::Unavailable => Class::Steady,
             Self::Tls | Self::Credentials | Self::Denied | Self::NotFound | Self::Throttled | Self::Invalid => {
                 Class::Slow
             }

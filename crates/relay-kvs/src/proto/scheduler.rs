@@ -39,6 +39,8 @@ pub struct Settings {
     pub window_time: Duration,
     /// The most bytes in memory.
     pub window_bytes: usize,
+    /// What is lost when more would wait, and no disk takes it.
+    pub leak: Leak,
     /// A session is never longer. The service ends them after 45 minutes.
     pub session_max: Duration,
     /// Where there is a disk for what outgrows the window.
@@ -54,6 +56,7 @@ impl Settings {
             fragment: Duration::from_secs(2),
             window_time: Duration::from_secs(120),
             window_bytes: 64 << 20,
+            leak: Leak::default(),
             session_max: Duration::from_secs(2_400),
             spool: None,
             seed,
@@ -70,6 +73,16 @@ impl Settings {
     pub fn memory_bytes_max(&self) -> usize {
         self.window_bytes + 2 * self.fragment_bytes_max()
     }
+}
+
+/// What is lost at the window's bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leak {
+    /// The oldest fragment.
+    #[default]
+    Oldest,
+    /// All but the newest fragment: live, with a gap.
+    AllButNewest,
 }
 
 /// What the spool takes.

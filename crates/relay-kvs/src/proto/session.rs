@@ -24,7 +24,8 @@ pub enum Lane {
 
 /// Endpoint, credentials, connection and answer take at most this long.
 pub const OPEN_MAX: Duration = Duration::from_secs(20);
-/// Nobody is there when nothing was acknowledged or written for so long while something should have been.
+/// Nobody is there when nothing was acknowledged or written for so long while something should have been, or nothing
+/// acknowledged of what was written so long ago.
 pub const STALL: Duration = Duration::from_secs(10);
 /// A fragment behind which others were PERSISTED so long ago has lost its acknowledgement, or is lost.
 const PASSED_OVER: Duration = Duration::from_secs(10);
@@ -55,6 +56,8 @@ pub(crate) struct Session {
     pub(crate) sent: BTreeMap<u64, Sent>,
     /// The last sign of life, or the last thing given to it.
     moved: Instant,
+    /// The last acknowledgement.
+    heard: Instant,
     fed: Instant,
     acks: AckParser,
     persisted: VecDeque<String>,
@@ -113,6 +116,7 @@ impl Session {
             rotate_at: None,
             sent: BTreeMap::new(),
             moved: now,
+            heard: now,
             fed: now,
             acks: AckParser::default(),
             persisted: VecDeque::new(),
@@ -179,7 +183,7 @@ impl Session {
         self.acks.push(bytes);
         let acks: Vec<_> = std::iter::from_fn(|| self.acks.poll()).collect();
         if !acks.is_empty() {
-            self.moved = now;
+            (self.moved, self.heard) = (now, now);
         }
         (acks, self.acks.malformed() - before)
     }
@@ -251,7 +255,10 @@ impl Session {
     }
 
     fn stalls_at(&self) -> Option<Instant> {
-        (!self.sent.is_empty()).then_some(self.moved + STALL)
+        // Buffers on the way take minutes of a small stream: that bytes go out does not prove that anybody is there.
+        let written = self.sent.values().filter_map(|sent| sent.written).min();
+        let mute = written.map(|written| written.max(self.heard) + STALL);
+        (!self.sent.is_empty()).then_some(self.moved + STALL).into_iter().chain(mute).min()
     }
 
     fn overdue_at(&self) -> Option<Instant> {

@@ -66,6 +66,8 @@ pub struct Stats {
     pub buffered_ms: u64,
     /// Fragments PERSISTED.
     pub fragments_persisted: u64,
+    /// Their bytes on the wire.
+    pub bytes_persisted: u64,
     /// Fragments that had to be sent again.
     pub fragments_resent: u64,
     /// Acknowledgements by event.
@@ -119,7 +121,8 @@ impl Stats {
         for (reason, what) in [
             (
                 DropReason::Codec,
-                "packets have a codec that the service does not take (H.264, H.265, AAC and G.711 it does)",
+                "packets have a codec that the service does not take (H.264, H.265, AAC and G.711 it does); the other \
+                 tracks go on",
             ),
             (
                 DropReason::Tracks,

@@ -74,6 +74,10 @@ impl Call {
         let prepared = self.stream.prepare(self.time.now(), self.time.utc(), self.refresh).await?;
         let skew_seconds = prepared.skew.seconds();
         self.tell(Told::Prepared { life: prepared.life, skew_seconds, retention: prepared.retention }).await;
+        self.exchange(prepared).await.map_err(|failure| failure.during("PutMedia"))
+    }
+
+    async fn exchange(self, prepared: Prepared) -> Result<(), Failure> {
         let io = connect(&prepared.endpoint, &self.network).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
         let told = (self.id, self.told.clone());

@@ -26,6 +26,12 @@ pub(super) fn check(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     }
     let total = Size(memory.iter().sum::<usize>() as u64).to_string();
     say(format_args!("{:width$}  up to {total:>10} of media in {} streams", "total", config.streams.len()))?;
+    let spools = config.streams.iter().flat_map(|stream| &stream.sinks).filter_map(|sink| sink.kind.spool());
+    let (count, bytes) = spools.fold((0, 0_u64), |(count, bytes), spool| (count + 1, bytes.saturating_add(spool)));
+    if count > 0 {
+        let of = if count == 1 { "the spool of 1 sink".to_owned() } else { format!("the spools of {count} sinks") };
+        say(format_args!("and up to {} on disk in {of}", Size(bytes)))?;
+    }
     let WebRtc { max_viewers, max_viewers_per_stream, listen, .. } = config.webrtc;
     let places = |viewing: &Viewing| u64::from(viewing.max_viewers.unwrap_or(max_viewers_per_stream));
     let places: u64 = config.streams.iter().filter_map(|stream| stream.webrtc.as_ref()).map(places).sum();

@@ -83,6 +83,13 @@ async fn watch(pipeline: &Pipeline, timeout: Duration, url: &str) -> anyhow::Res
                     bail!("{url}: {cause}; gave up after {} s", timeout.as_secs());
                 }
                 if let Some(since) = live_since
+                    && now - since >= WATCH_MIN
+                    && source.kind == "hls"
+                {
+                    // A short playlist has ended: what it carries was seen.
+                    return Ok(snapshot);
+                }
+                if let Some(since) = live_since
                     && now - since >= WATCH_MAX
                 {
                     bail!("{url}: it was live, then {state}: {}", cause());

@@ -9,7 +9,7 @@ use toml::{
 
 use super::{
     mistake::{Mistakes, nearest},
-    units::{Size, Time},
+    units::{BitRate, Size, Time},
 };
 
 /// A table being read. [`close`](Self::close) tells of the keys that nobody asked for.
@@ -245,6 +245,18 @@ impl FromValue for Size {
                 "has no unit: write \"{number}MiB\", or another of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, in quotes"
             ))),
             other => Err(Wrong::not("a size with its unit in quotes, such as \"64MiB\"", other)),
+        }
+    }
+}
+
+impl FromValue for BitRate {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match value {
+            DeValue::String(text) => Self::parse(text),
+            DeValue::Integer(number) => {
+                Err(Wrong::new(format!("has no unit: write \"{number}k\", or another of k, M, G, in quotes")))
+            }
+            other => Err(Wrong::not("bits per second with their unit in quotes, such as \"2M\"", other)),
         }
     }
 }

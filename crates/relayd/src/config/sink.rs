@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use toml::de::DeValue;
 
 use super::{
+    kvs::Kvs,
     reader::{FromValue, Table, Wrong, one_of},
     units::{Size, Time},
 };
@@ -27,6 +28,18 @@ pub(crate) struct Sink {
 pub(crate) enum SinkKind {
     /// Writes recordings.
     Record(Record),
+    /// Sends to Kinesis Video Streams.
+    Kvs(Kvs),
+}
+
+impl SinkKind {
+    /// The most bytes that it keeps on disk until they are delivered, if it does.
+    pub(crate) fn spool(&self) -> Option<u64> {
+        match self {
+            Self::Record(_) => None,
+            Self::Kvs(kvs) => kvs.spool.as_ref().map(|spool| spool.max_bytes.0),
+        }
+    }
 }
 
 impl Sink {
@@ -34,6 +47,7 @@ impl Sink {
         let key_span = table.key_span();
         let kind = match table.required::<Type>("type", "\"record\"")?.value {
             Type::Record => SinkKind::Record(Record::read(table)?),
+            Type::Kvs => SinkKind::Kvs(Kvs::read(table)?),
         };
         Some(Self { name: name.to_owned(), key_span, kind })
     }
@@ -42,19 +56,20 @@ impl Sink {
 #[derive(Clone, Copy)]
 enum Type {
     Record,
+    Kvs,
 }
 
 impl FromValue for Type {
     fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        const NOT_BUILT: [&str; 4] = ["kvs", "hls", "srt", "rtsp"];
+        const NOT_BUILT: [&str; 3] = ["hls", "srt", "rtsp"];
         match value.as_str() {
             Some("webrtc") => {
                 Err(Wrong::new("is no sink to name: every stream may be watched unless it says webrtc = false"))
             }
             Some(text) if NOT_BUILT.contains(&text) => {
-                Err(Wrong::new(format!("is not built yet: {text} sinks are to come; write \"record\"")))
+                Err(Wrong::new(format!("is not built yet: {text} sinks are to come; write \"record\" or \"kvs\"")))
             }
-            _ => one_of(value, &[("record", Self::Record)]),
+            _ => one_of(value, &[("record", Self::Record), ("kvs", Self::Kvs)]),
         }
     }
 }

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::{
+    hls::Hls,
     mistake::{nearest, redact},
     reader::{Found, FromValue, Table, Wrong, one_of},
     units::Time,
@@ -17,32 +18,54 @@ use super::{
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Source {
-    /// `rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH`, or the built-in camera
-    /// `test://pattern?size=1280x720&fps=25&bitrate=2M&gop=2s&audio=opus`.
+    /// `rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH`, `http(s)://[USER:PASSWORD@]HOST[:PORT]/PATH.m3u8`, or the built-in
+    /// camera `test://pattern?size=1280x720&fps=25&bitrate=2M&gop=2s&audio=opus`.
     #[schemars(with = "String")]
     pub(crate) url: SourceUrl,
     /// Where the URL stands in the file, in bytes.
     #[schemars(skip)]
     pub(crate) url_span: std::ops::Range<usize>,
-    /// RTSP: without media for this long, the connection is given up and made anew.
-    #[schemars(default = "default_stall_timeout")]
-    pub(crate) stall_timeout: Time,
-    /// RTSP: how long to wait between tries.
+    /// What the URL leads to, where its ending doesn't tell: `"hls"`.
+    #[schemars(with = "Option<Type>", rename = "type")]
+    #[expect(dead_code, reason = "read by the schema only")]
+    kind: Short,
+    /// Without media for this long, the source is stalled: an RTSP connection is made anew. 5 s, for HLS three target
+    /// durations.
+    pub(crate) stall_timeout: Option<Time>,
+    /// How long to wait between tries.
     #[schemars(default)]
     pub(crate) reconnect: Reconnect,
     /// RTSP: how media travels: `"tcp"` inside the connection, `"udp"`, or `"auto"`: UDP, and TCP after 3 s of silence.
     #[schemars(default)]
     pub(crate) transport: Transport,
-    /// RTSP: tracks whose silence counts as a stall, besides the video: `["audio"]`.
+    /// Tracks whose silence counts as a stall, besides the video: `["audio"]`.
     #[schemars(default)]
     pub(crate) require_tracks: Vec<RequiredTrack>,
+    /// What is for HLS only.
+    #[schemars(flatten)]
+    pub(crate) hls: Hls,
 }
 
-/// RTSP: a camera that sends nothing for this long has gone.
-const STALL_TIMEOUT: Time = Time::secs(5);
+/// A key that only says something in the file.
+#[derive(Clone, Copy, Debug)]
+struct Short;
 
-fn default_stall_timeout() -> String {
-    STALL_TIMEOUT.to_string()
+/// What a URL leads to.
+#[derive(Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Type {
+    /// An HLS playlist.
+    Hls,
+    /// A camera.
+    Rtsp,
+    /// The built-in camera.
+    Test,
+}
+
+impl FromValue for Type {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        one_of(value, &[("hls", Self::Hls), ("rtsp", Self::Rtsp), ("test", Self::Test)])
+    }
 }
 
 /// What a source may be written as.
@@ -65,23 +88,32 @@ impl Source {
         };
         if !entry.value.is_table() {
             let url = stream.get::<SourceUrl>("source")?;
+            if url.value.kind().is_none() {
+                stream.wrong("source", &url.span, UNKNOWN_ENDING);
+            }
             return Some(Self::new(url.value, url.span));
         }
         let mut table = stream.open("source", &entry)?;
         let url = table.required::<SourceUrl>("url", "\"rtsp://…\"");
+        let kind = kind(&mut table, url.as_ref());
         let stall_timeout = table.get::<Time>("stall_timeout");
         let transport = table.get::<Transport>("transport");
         let require_tracks = table.get::<Vec<RequiredTrack>>("require_tracks");
         let reconnect = table.entry("reconnect");
-        if let Some(url) = url.as_ref().filter(|url| url.value.scheme() == "test") {
-            let keys = [
-                ("stall_timeout", stall_timeout.as_ref().map(|found| found.span.clone())),
-                ("transport", transport.as_ref().map(|found| found.span.clone())),
-                ("require_tracks", require_tracks.as_ref().map(|found| found.span.clone())),
-                ("reconnect", reconnect.as_ref().map(|entry| entry.span.clone())),
-            ];
-            for (key, span) in keys.into_iter().filter_map(|(key, span)| span.map(|span| (key, span))) {
-                table.wrong(key, &span, &format!("says nothing to a {}:// source: drop it", url.value.scheme()));
+        let hls = Hls::read(&mut table);
+        let idle: &[&str] = match kind {
+            Some(Type::Test) => &["stall_timeout", "transport", "require_tracks", "reconnect"],
+            Some(Type::Hls) => &["transport"],
+            Some(Type::Rtsp) | None => &[],
+        };
+        let idle_hls = Hls::KEYS.iter().filter(|_| matches!(kind, Some(Type::Test | Type::Rtsp)));
+        for key in idle.iter().chain(idle_hls) {
+            let (Some(entry), Some(url)) = (table.entry(key), &url) else { continue };
+            let advice = format!("says nothing to a {}:// source: drop it", url.value.scheme());
+            // The values of headers may be secret.
+            match *key {
+                "headers" => table.mistakes.add(&entry.span, format!("headers {advice}")),
+                key => table.wrong(key, &entry.span, &advice),
             }
         }
         if let Some(found) = stall_timeout.as_ref().filter(|found| found.value < STALL_TIMEOUT_MIN) {
@@ -95,10 +127,11 @@ impl Source {
         table.close();
         let url = url?;
         Some(Self {
-            stall_timeout: stall_timeout.map_or(STALL_TIMEOUT, |found| found.value),
+            stall_timeout: stall_timeout.map(|found| found.value),
             reconnect,
             transport: transport.map_or(Transport::default(), |found| found.value),
             require_tracks: require_tracks.map_or(Vec::new(), |found| found.value),
+            hls,
             ..Self::new(url.value, url.span)
         })
     }
@@ -108,11 +141,42 @@ impl Source {
         Self {
             url,
             url_span,
-            stall_timeout: STALL_TIMEOUT,
+            kind: Short,
+            stall_timeout: None,
             reconnect: Reconnect::default(),
             transport: Transport::default(),
             require_tracks: Vec::new(),
+            hls: Hls::default(),
         }
+    }
+
+    /// What must never be told.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.url.secrets().into_iter().chain(self.hls.secrets()).collect()
+    }
+}
+
+/// What is wrong with a URL that does not say what it leads to.
+const UNKNOWN_ENDING: &str =
+    "does not end in .m3u8: if it leads to an HLS playlist, write source = { url = \"…\", type = \"hls\" }";
+
+/// What the source is: by its `type`, else by its URL.
+fn kind(table: &mut Table<'_, '_>, url: Option<&Found<SourceUrl>>) -> Option<Type> {
+    let told = table.get::<Type>("type");
+    let url = url?;
+    let is_http = matches!(url.value.scheme(), "http" | "https");
+    match (url.value.kind(), told) {
+        (Some(kind), Some(told)) if kind != told.value => {
+            let advice = format!("is not what {}:// leads to: drop it", url.value.scheme());
+            table.wrong("type", &told.span, &advice);
+            Some(kind)
+        }
+        (None, Some(told)) if told.value == Type::Hls && is_http => Some(Type::Hls),
+        (None, _) => {
+            table.wrong("url", &url.span, "does not end in .m3u8: if it leads to an HLS playlist, add type = \"hls\"");
+            None
+        }
+        (kind, _) => kind,
     }
 }
 
@@ -154,7 +218,7 @@ impl Reconnect {
         let max = table.get::<Time>("max");
         let shortest = Time(Duration::from_millis(10));
         if let Some(found) = initial.as_ref().filter(|found| found.value < shortest) {
-            table.wrong("initial", &found.span, &format!("would hammer the camera: at least \"{shortest}\""));
+            table.wrong("initial", &found.span, &format!("would hammer the origin: at least \"{shortest}\""));
         }
         let initial = initial.map_or(RECONNECT_INITIAL, |found| found.value);
         if let Some(found) = max.as_ref().filter(|found| found.value < initial) {
@@ -224,14 +288,14 @@ const SCHEMES: [(&str, bool); 7] = [
     ("test", true),
     ("rtsps", false),
     ("srt", false),
-    ("http", false),
-    ("https", false),
+    ("http", true),
+    ("https", true),
     ("stream", false),
 ];
 
 impl SourceUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
-        let example = "write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"";
+        let example = "write one such as \"rtsp://HOST/PATH\", \"https://HOST/PATH.m3u8\" or \"test://pattern\"";
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         let scheme = scheme.or_else(|| text.starts_with("stream:").then_some("stream"));
         let Some(scheme) = scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) else {
@@ -240,8 +304,7 @@ impl SourceUrl {
         match SCHEMES.iter().find(|(known, _)| *known == scheme) {
             Some((_, true)) => {}
             Some((known, false)) => {
-                let what = if known.starts_with("http") { "HLS over " } else { "" };
-                return Err(Wrong::new(format!("is not built yet: {what}{known}: sources are to come; {example}")));
+                return Err(Wrong::new(format!("is not built yet: {known}: sources are to come; {example}")));
             }
             None => {
                 let near = nearest(scheme, SCHEMES.iter().map(|(known, _)| *known));
@@ -263,9 +326,19 @@ impl SourceUrl {
         &self.url
     }
 
-    /// `"rtsp"`, `"test"`.
+    /// `"rtsp"`, `"http"`, `"https"`, `"test"`.
     pub(crate) fn scheme(&self) -> &str {
         self.url.scheme()
+    }
+
+    /// What it leads to, if it tells.
+    fn kind(&self) -> Option<Type> {
+        let ending = self.url.path().to_ascii_lowercase();
+        match self.scheme() {
+            "rtsp" => Some(Type::Rtsp),
+            "test" => Some(Type::Test),
+            _ => [".m3u8", ".m3u"].iter().any(|known| ending.ends_with(known)).then_some(Type::Hls),
+        }
     }
 
     /// The password, as written and percent-decoded.

@@ -87,11 +87,11 @@ impl Stream {
 /// Two recorders of one stream in one directory would write the same files.
 fn same_directory_twice(sinks: &[Sink], stream: &str, mistakes: &mut Mistakes<'_>) {
     for (index, sink) in sinks.iter().enumerate() {
-        let SinkKind::Record(record) = &sink.kind;
-        let earlier = sinks.iter().take(index).find(|earlier| {
-            let SinkKind::Record(earlier) = &earlier.kind;
-            earlier.dir == record.dir
-        });
+        let SinkKind::Record(record) = &sink.kind else { continue };
+        let earlier = sinks
+            .iter()
+            .take(index)
+            .find(|earlier| matches!(&earlier.kind, SinkKind::Record(earlier) if earlier.dir == record.dir));
         if let Some(earlier) = earlier {
             let message = format!(
                 "{stream}: sinks {:?} and {:?} both record into {:?}: give one another dir",

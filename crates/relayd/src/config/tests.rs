@@ -67,16 +67,16 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "[streams.a]\nsource = \"srt://host:9000?passphrase=secret\"\n[streams.b]\nsource = \"rtps://user:secret@c\"\n[streams.c]\nsource = \"10.0.0.5/ch0\"\n",
         &[
-            "f:2:10: streams.a.source = \"srt://host:9000?*** is not built yet: srt: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+            "f:2:10: streams.a.source = \"srt://host:9000?*** is not built yet: srt: sources are to come; write one such as \"rtsp://HOST/PATH\", \"https://HOST/PATH.m3u8\" or \"test://pattern\"",
             "f:4:10: streams.b.source = \"rtps://user:***@c\" has the unknown scheme \"rtps\": did you mean \"rtsp://\"?",
-            "f:6:10: streams.c.source = \"10.0.0.5/ch0\" is not a URL: write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
+            "f:6:10: streams.c.source = \"10.0.0.5/ch0\" is not a URL: write one such as \"rtsp://HOST/PATH\", \"https://HOST/PATH.m3u8\" or \"test://pattern\"",
         ],
     ),
     (
-        "[streams.a]\nsource = \"https://e.com/l.m3u8\"\nwebrtc = true\n[streams.a.sinks.cloud]\ntype = \"kvs\"\nstream_name = \"x\"\n",
+        "[streams.a]\nsource = \"https://e.com/l\"\nwebrtc = true\n[streams.a.sinks.cloud]\ntype = \"srt\"\n",
         &[
-            "f:2:10: streams.a.source = \"https://e.com/l.m3u8\" is not built yet: HLS over https: sources are to come; write one such as \"rtsp://HOST/PATH\" or \"test://pattern\"",
-            "f:5:8: streams.a.sinks.cloud.type = \"kvs\" is not built yet: kvs sinks are to come; write \"record\"",
+            "f:2:10: streams.a.source = \"https://e.com/l\" does not end in .m3u8: if it leads to an HLS playlist, write source = { url = \"…\", type = \"hls\" }",
+            "f:5:8: streams.a.sinks.cloud.type = \"srt\" is not built yet: srt sinks are to come; write \"record\" or \"kvs\"",
         ],
     ),
     (
@@ -160,6 +160,42 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ntype = \"kvs\"\nregion = \"eu-west-1b\"\nendpoint = \"127.0.0.1:4567\"\nfragment = \"12s\"\nqueue = { max_time = \"1s\", max_bytes = 5 }\nspool = { mode = \"allways\", max_bytes = \"1MiB\" }\ncreate = { retention = \"90m\", tag = 1 }\n",
+        &[
+            "f:3:18: [streams.a.sinks.x] needs stream_name = \"NAME\"",
+            "f:5:10: streams.a.sinks.x.region = \"eu-west-1b\" is an availability zone: write its region, \"eu-west-1\"",
+            "f:6:12: streams.a.sinks.x.endpoint = \"127.0.0.1:4567\" is no endpoint: write a URL such as \"http://127.0.0.1:4567\"",
+            "f:7:12: streams.a.sinks.x.fragment = \"12s\" is out of range: write \"1s\" to \"10s\"",
+            "f:8:22: streams.a.sinks.x.queue.max_time = \"1s\" is out of range: write \"10s\" to \"1h\"",
+            "f:8:40: streams.a.sinks.x.queue.max_bytes = 5 has no unit: write \"5MiB\", or another of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, in quotes",
+            "f:9:1: [streams.a.sinks.x.spool] needs dir = \"spool\"",
+            "f:9:18: streams.a.sinks.x.spool.mode = \"allways\" is unknown: did you mean \"always\"?",
+            "f:9:41: streams.a.sinks.x.spool.max_bytes = \"1MiB\" is out of range: write 64.0 MiB to 16384.0 GiB",
+            "f:10:24: streams.a.sinks.x.create.retention = \"90m\" is not in whole hours: write hours, such as \"24h\"",
+            "f:10:31: unknown key \"tag\" in [streams.a.sinks.x.create]: did you mean \"tags\"?",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ntype = \"kvs\"\nstream_name = \"front door\"\nregion = \"Ireland\"\n[streams.a.sinks.y]\ntype = \"kvs\"\nstream_name = \"arn:aws:kinesisvideo:eu-west-1:1:stream/front/1\"\nregion = \"us-gov-west-1\"\n",
+        &[
+            "f:5:15: streams.a.sinks.x.stream_name = \"front door\" can't be a stream's name: use 1 to 256 of A-Z a-z 0-9 - _ . and no leading dot",
+            "f:6:10: streams.a.sinks.x.region = \"Ireland\" is no AWS region: write one such as \"eu-west-1\"",
+            "f:9:15: streams.a.sinks.y.stream_name = \"arn:aws:kinesisvideo:eu-west-1:1:stream/front/1\" is an ARN: write the name, which is the part between the first / and the second",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern\"\n[streams.a.sinks.x]\ntype = \"kvs\"\nstream_name = \"front\"\nqueue = { leak = \"live\" }\nspool = { dir = \"/dev/null\" }\n[streams.b]\nsource = \"test://pattern\"\n[streams.b.sinks.y]\ntype = \"kvs\"\nstream_name = \"front\"\n[streams.b.sinks.z]\ntype = \"kvs\"\nstream_name = \"front\"\nregion = \"eu-west-1\"\ncreate = false\n",
+        &[
+            "f:7:1: a spool keeps what queue = { leak = \"live\" } gives up: drop one of them",
+            "f:7:17: streams.a.sinks.x.spool.dir = \"/dev/null\" is no directory: name another",
+            "f:10:18: b/y and a/x both send to \"front\", which takes one producer: give one another stream_name",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"test://pattern?audio=opus\"\n[streams.a.sinks.x]\ntype = \"kvs\"\nstream_name = \"front\"\nspool = { dir = \"s\", mode = \"always\" }\ncreate = { retention = \"7d\", tags = { site = \"gate\" }, kms_key = \"alias/video\" }\n",
+        &[],
+    ),
+    (
         "[streams.a]\nsource = \"test://pattern\"\nwebrtc = { max_viewers = 5, token_file = \"t\" }\n[streams.b]\nsource = \"test://pattern\"\nwebrtc = true\n",
         &[],
     ),
@@ -168,6 +204,36 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &[
             "f:3:18: \"webrtc\" is the name of the viewers' sink: name this one otherwise",
             "f:7:8: streams.a.sinks.live.type = \"webrtc\" is no sink to name: every stream may be watched unless it says webrtc = false",
+        ],
+    ),
+    (
+        "[streams.a]\nsource = \"https://e.com/a.m3u8?token=s3cr3t\"\n[streams.b.source]\nurl = \"http://e.com/live\"\ntype = \"hls\"\nvariant = { max_bandwidth = \"2500k\", max_height = 720 }\nlive_edge = \"6s\"\nmax_behind = \"1m\"\nlow_latency = false\npace = \"fast\"\nheaders = { Cookie = \"a=b; c=d\" }\ntoken_file = \"t\"\nca_file = \"c\"\nbuffer = { max_time = \"20s\" }\nstall_timeout = \"10s\"\nreconnect = { max = \"5s\" }\nrequire_tracks = [\"audio\"]\n",
+        &[],
+    ),
+    (
+        "[streams.a.source]\nurl = \"http://e.com/a.m3u8\"\ntype = \"rtsp\"\nvariant = \"hihgest\"\nlive_edge = \"1m\"\nmax_behind = \"30s\"\npace = \"slow\"\nheaders = { Range = \"s3cr3t\", \"a b\" = \"s3cr3t\", X = 5 }\nbuffer = { max_bytes = \"1KB\", max = 1 }\ntransport = \"udp\"\n",
+        &[
+            "f:3:8: streams.a.source.type = \"rtsp\" is not what http:// leads to: drop it",
+            "f:4:11: streams.a.source.variant = \"hihgest\" is unknown: did you mean \"highest\"?",
+            "f:6:14: streams.a.source.max_behind = \"30s\" is not more than live_edge = \"1m\": write more",
+            "f:7:8: streams.a.source.pace = \"slow\" is unknown: write one of \"realtime\", \"fast\"",
+            "f:8:21: the header \"Range\" is written by relayd itself: drop it",
+            "f:8:39: the header \"a b\" has no name that HTTP allows: use letters, digits and -",
+            "f:8:53: the header \"X\" has no string for a value: write one in quotes",
+            "f:9:24: streams.a.source.buffer.max_bytes = \"1KB\" is out of range: write 1.0 MiB to 4.0 GiB",
+            "f:9:31: unknown key \"max\" in [streams.a.source.buffer]: the keys here are max_time, max_bytes",
+            "f:10:13: streams.a.source.transport = \"udp\" says nothing to a http:// source: drop it",
+        ],
+    ),
+    (
+        "[streams.a.source]\nurl = \"rtsp://c/1\"\nvariant = 5\nheaders = \"s3cr3t\"\n[streams.b.source]\nurl = \"http://c/x\"\nvariant = { max_bandwidth = 5 }\n",
+        &[
+            "f:3:11: streams.a.source.variant = 5 names no variant: write \"highest\", \"lowest\" or { max_bandwidth = \"4M\", max_height = 720 }",
+            "f:3:11: streams.a.source.variant = 5 says nothing to a rtsp:// source: drop it",
+            "f:4:11: headers is no table: write headers = { NAME = \"VALUE\" }",
+            "f:4:11: headers says nothing to a rtsp:// source: drop it",
+            "f:6:7: streams.b.source.url = \"http://c/x\" does not end in .m3u8: if it leads to an HLS playlist, add type = \"hls\"",
+            "f:7:29: streams.b.source.variant.max_bandwidth = 5 has no unit: write \"5k\", or another of k, M, G, in quotes",
         ],
     ),
     ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
@@ -242,13 +308,18 @@ fn the_example_is_valid_as_it_stands_and_with_every_key() {
         let told = |stream: &Stream| {
             let source = &stream.source;
             let sinks = stream.sinks.iter().map(|sink| {
-                let SinkKind::Record(record) = &sink.kind;
-                format!("{:?}", Record { keep: sink::Keep::default(), ..record.clone() })
+                let no_default =
+                    |kvs: &Kvs| Kvs { endpoint: None, spool: None, create: None, emf: None, ..kvs.clone() };
+                match &sink.kind {
+                    SinkKind::Record(record) => {
+                        format!("{:?}", Record { keep: sink::Keep::default(), ..record.clone() })
+                    }
+                    SinkKind::Kvs(kvs) => format!("{:?}", no_default(kvs)),
+                }
             });
-            let source = format!(
-                "{:?}{:?}{:?}{:?}",
-                source.stall_timeout, source.reconnect, source.transport, source.require_tracks
-            );
+            // Those of HLS have no defaults but in its own crate; a camera's stall is after 5 s.
+            let hls = (source.hls.low_latency, source.hls.pace, source.hls.buffer.max_bytes);
+            let source = format!("{:?}{:?}{:?}{hls:?}", source.reconnect, source.transport, source.require_tracks);
             (source, sinks.collect::<Vec<_>>())
         };
         assert_eq!(told(a), told(b));
@@ -295,7 +366,7 @@ fn collect_schema(root: &Value, schema: &Value, path: &str, paths: &mut BTreeSet
 
 fn collect_example(table: &DeTable<'_>, path: &str, paths: &mut BTreeSet<String>) {
     for (key, value) in table {
-        let named = path == "streams" || path.ends_with(".sinks");
+        let named = ["streams", "sinks", "tags", "headers"].contains(&path.rsplit('.').next().unwrap_or_default());
         let key = if named { "*" } else { key.get_ref().as_ref() };
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         if !named {

@@ -106,6 +106,34 @@ impl JsonSchema for Size {
     }
 }
 
+/// Bits per second with their unit: `500k`, `2M`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BitRate(pub u64);
+
+/// Units of bit rates.
+const BIT_RATE_UNITS: [(&str, u64); 3] = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
+
+impl BitRate {
+    pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
+        sum(text, &BIT_RATE_UNITS, "a bit rate", "2M").map(Self)
+    }
+}
+
+impl JsonSchema for BitRate {
+    fn schema_name() -> Cow<'static, str> {
+        "BitRate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "Bits per second with their unit: k, M, G (powers of 1000).",
+            "pattern": "^[0-9]+[kMG]$",
+            "examples": ["500k", "2M"]
+        })
+    }
+}
+
 /// Adds up the parts of `text`, each a whole number and one of `units`.
 fn sum(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u64, Wrong> {
     let names = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");

@@ -13,14 +13,19 @@ use relay_media::{Codec, UtcTime};
 use relay_ring::RingStats;
 use serde::Serialize;
 
-use super::{App, problem::Problem};
+use super::{
+    App,
+    kvs::{self, Kvs},
+    problem::Problem,
+};
+use crate::nodes::KvsShown;
 
 /// What changes from one moment to the next.
 pub(super) const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
 /// Every stream, in the order of the configuration.
 pub(super) async fn streams(State(app): State<App>) -> impl IntoResponse {
-    let told = |stream: &StreamSnapshot| Stream::new(stream, app.0.whep.count(&stream.name));
+    let told = |stream: &StreamSnapshot| Stream::new(stream, &app);
     let streams: Vec<Stream> = app.0.pipeline.snapshot().iter().map(told).collect();
     (NO_STORE, Json(streams))
 }
@@ -28,8 +33,7 @@ pub(super) async fn streams(State(app): State<App>) -> impl IntoResponse {
 /// One stream.
 pub(super) async fn stream(State(app): State<App>, Path(name): Path<String>) -> Result<impl IntoResponse, Problem> {
     let snapshot = app.0.pipeline.stream(&name).ok_or_else(|| Problem::no_stream(&name))?;
-    let viewers = app.0.whep.count(&name);
-    Ok((NO_STORE, Json(Stream::new(&snapshot, viewers))))
+    Ok((NO_STORE, Json(Stream::new(&snapshot, &app))))
 }
 
 /// A stream as told.
@@ -100,10 +104,12 @@ struct Sink {
     packets_buffered: u64,
     lag_ms: u64,
     last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kvs: Option<Kvs>,
 }
 
 impl Stream {
-    fn new(stream: &StreamSnapshot, viewers: usize) -> Self {
+    fn new(stream: &StreamSnapshot, app: &App) -> Self {
         Self {
             name: stream.name.clone(),
             state: stream.source.state.as_str(),
@@ -111,8 +117,8 @@ impl Stream {
             source: Source::from(&stream.source),
             tracks: stream.source.tracks.iter().map(Track::from).collect(),
             ring: Ring::from(&stream.ring),
-            sinks: stream.sinks.iter().map(Sink::from).collect(),
-            viewers,
+            sinks: stream.sinks.iter().map(|sink| Sink::new(sink, kvs::find(app, &stream.name, &sink.name))).collect(),
+            viewers: app.0.whep.count(&stream.name),
         }
     }
 }
@@ -198,8 +204,9 @@ impl From<&RingStats> for Ring {
     }
 }
 
-impl From<&SinkSnapshot> for Sink {
-    fn from(sink: &SinkSnapshot) -> Self {
+impl Sink {
+    fn new(sink: &SinkSnapshot, kvs: Option<&KvsShown>) -> Self {
+        let kvs = kvs.map(Kvs::new);
         Self {
             name: sink.name.clone(),
             kind: sink.kind,
@@ -208,8 +215,9 @@ impl From<&SinkSnapshot> for Sink {
             packets_out: sink.packets_out,
             packets_dropped: sink.packets_dropped.clone(),
             packets_buffered: sink.packets_buffered,
-            lag_ms: millis(sink.lag),
+            lag_ms: millis(sink.lag).max(kvs.as_ref().map_or(0, |kvs| kvs.buffered_ms)),
             last_error: sink.last_error.clone(),
+            kvs,
         }
     }
 }

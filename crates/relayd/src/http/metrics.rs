@@ -14,8 +14,8 @@ use axum::{
 };
 use relay_graph::{SinkSnapshot, SourceState, StreamSnapshot};
 
-use super::App;
-use crate::{allocator, process::Process};
+use super::{App, kvs};
+use crate::{allocator, nodes::KvsShown, process::Process};
 
 /// Everything, read at this moment.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
@@ -23,7 +23,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
     let labels =
         [("version", env!("CARGO_PKG_VERSION")), ("allocator", allocator::NAME), ("scheduler", app.0.scheduler)];
     text.sample("relayd_build_info", "gauge", "What is running.", &labels, 1);
-    streams(&mut text, &app.0.pipeline.snapshot());
+    streams(&mut text, &app);
+    app.0.kvs.iter().for_each(|shown| kvs::metrics(&mut text, shown));
     whep(&mut text, &app);
     process(&mut text, Process::read());
     for figure in allocator::figures() {
@@ -32,11 +33,12 @@ pub(super) async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.finish()).into_response()
 }
 
-fn streams(text: &mut Text, streams: &[StreamSnapshot]) {
-    for stream in streams {
+fn streams(text: &mut Text, app: &App) {
+    for stream in &app.0.pipeline.snapshot() {
         source(text, stream);
         for sink in &stream.sinks {
-            self::sink(text, &stream.name, sink);
+            let held = kvs::find(app, &stream.name, &sink.name).map(KvsShown::buffered);
+            self::sink(text, &stream.name, sink, held.unwrap_or_default());
         }
     }
 }
@@ -70,7 +72,7 @@ fn source(text: &mut Text, stream: &StreamSnapshot) {
     text.sample("relayd_key_frame_requests_total", "counter", help, &name, stream.ring.key_frame_requests);
 }
 
-fn sink(text: &mut Text, stream: &str, sink: &SinkSnapshot) {
+fn sink(text: &mut Text, stream: &str, sink: &SinkSnapshot, held: Duration) {
     let labels = [("stream", stream), ("sink", sink.name.as_str())];
     let help = "Packets written, sent or persisted.";
     text.sample("relayd_sink_packets_total", "counter", help, &labels, sink.packets_out);
@@ -83,7 +85,7 @@ fn sink(text: &mut Text, stream: &str, sink: &SinkSnapshot) {
     let help = "Packets on their way.";
     text.sample("relayd_sink_buffered_packets", "gauge", help, &labels, sink.packets_buffered);
     let help = "Media time by which the sink is behind its source.";
-    text.sample("relayd_sink_lag_seconds", "gauge", help, &labels, Seconds(sink.lag));
+    text.sample("relayd_sink_lag_seconds", "gauge", help, &labels, Seconds(sink.lag.max(held)));
     text.sample("relayd_sink_restarts_total", "counter", "Runs that failed.", &labels, sink.restarts);
     if sink.kind == "record" {
         text.sample("relayd_record_bytes_total", "counter", "Bytes of media recorded.", &labels, sink.bytes_out);
@@ -147,7 +149,7 @@ fn process(text: &mut Text, process: Process) {
 
 /// Samples by metric: the format wants all samples of a metric together.
 #[derive(Default)]
-struct Text {
+pub(super) struct Text {
     metrics: BTreeMap<&'static str, String>,
 }
 
@@ -158,7 +160,14 @@ impl Text {
         }
     }
 
-    fn sample(&mut self, name: &'static str, kind: &str, help: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(super) fn sample(
+        &mut self,
+        name: &'static str,
+        kind: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        value: impl Display,
+    ) {
         let text = self.metrics.entry(name).or_insert_with(|| format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         text.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
@@ -180,13 +189,13 @@ impl Text {
         let _ = writeln!(text, "{value}");
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.metrics.into_values().collect()
     }
 }
 
 /// A duration as decimal seconds, exactly.
-struct Seconds(Duration);
+pub(super) struct Seconds(pub(super) Duration);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -144,7 +144,8 @@ impl House {
         let recorder = Recorder { stream: "yard".into(), sink: "archive".into(), dir: dir.to_owned() };
         let heartbeat = Heartbeat::start(&clock, &[tokio::runtime::Handle::current()]);
         let token = token.map(|token| Token::new(token).expect("a token"));
-        let app = App::new(pipeline.reader(), vec![recorder], token, heartbeat, "shared", whep);
+        let shown = Shown { pipeline: pipeline.reader(), recorders: vec![recorder], kvs: Vec::new() };
+        let app = App::new(shown, token, heartbeat, "shared", whep);
         let settled = || {
             let [yard, gate] = &pipeline.snapshot()[..] else { return false };
             yard.sinks[0].packets_out == 2 && !gate.source.failures.is_empty()
@@ -563,7 +564,8 @@ async fn secrets_reach_neither_log_nor_answer() {
     let pipeline = Pipeline::start(loaded.plan, &clock);
     let heartbeat = Heartbeat::start(&clock, &[]);
     let whep = Whep::new(Settings::default(), BTreeMap::new(), &clock);
-    let app = App::new(pipeline.reader(), nodes::recorders(&loaded.config), token, heartbeat, "shared", whep);
+    let shown = Shown { pipeline: pipeline.reader(), recorders: nodes::recorders(&loaded.config), kvs: Vec::new() };
+    let app = App::new(shown, token, heartbeat, "shared", whep);
     let house = House { app, _pipeline: pipeline };
     while house._pipeline.snapshot()[0].source.last_error.is_none() {
         clock.sleep(Duration::from_millis(5)).await;

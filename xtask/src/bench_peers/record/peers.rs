@@ -2,17 +2,13 @@
 
 use std::fmt;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::Context;
 
+use super::super::running::log_dir;
 use crate::shell;
-
-/// How long a program may take to finish its files when asked to stop, before it is killed.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// One program of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -48,7 +44,11 @@ impl Peer {
         }
     }
 
-    fn commands(self, urls: &[String], dir: &Path) -> anyhow::Result<Vec<Command>> {
+    /// Its processes on all cameras, recording into `dir`.
+    ///
+    /// # Errors
+    /// When a configuration can't be written.
+    pub(super) fn commands(self, urls: &[String], dir: &Path) -> anyhow::Result<Vec<Command>> {
         let file = |index: usize| dir.join(format!("cam{index:03}.mp4"));
         let each = urls.iter().enumerate();
         Ok(match self {
@@ -91,90 +91,4 @@ fn gstreamer(url: &str, file: &Path) -> Command {
     command.args(["!", "rtph264depay", "!", "h264parse", "!", "mp4mux", "fragment-duration=1000", "!", "filesink"]);
     command.arg(format!("location={}", file.display()));
     command
-}
-
-/// Logs and configurations lie beside the recordings, not among them.
-fn log_dir(dir: &Path) -> PathBuf {
-    dir.parent().unwrap_or(dir).to_path_buf()
-}
-
-/// The processes of one program; killed when dropped.
-pub(super) struct Running {
-    peer: Peer,
-    children: Vec<Child>,
-    log: PathBuf,
-}
-
-impl Running {
-    /// Starts the program on all cameras, recording into `dir`.
-    ///
-    /// # Errors
-    /// When a process can't be started.
-    pub(super) fn start(peer: Peer, urls: &[String], dir: &Path) -> anyhow::Result<Self> {
-        let log = log_dir(dir).join(format!("{peer}.log"));
-        let said = std::fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let mut running = Self { peer, children: Vec::new(), log };
-        for mut command in peer.commands(urls, dir)? {
-            command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
-            running.children.push(command.spawn().with_context(|| format!("start {peer}"))?);
-        }
-        Ok(running)
-    }
-
-    /// The processes whose cost counts: exactly those that were started.
-    pub(super) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.children.iter().map(Child::id)
-    }
-
-    /// # Errors
-    /// When a process has ended.
-    pub(super) fn check_alive(&mut self) -> anyhow::Result<()> {
-        for child in &mut self.children {
-            if let Some(status) = child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.peer, last_line(&self.log));
-            }
-        }
-        Ok(())
-    }
-
-    /// The last line that the program logged.
-    pub(super) fn last_words(&self) -> String {
-        last_line(&self.log)
-    }
-
-    /// Asks all to finish their files, and waits.
-    ///
-    /// # Errors
-    /// When one had ended before it was asked, or doesn't end in time.
-    pub(super) fn stop(mut self) -> anyhow::Result<()> {
-        self.check_alive()?;
-        for pid in self.pids().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-            kill_process(pid, Signal::INT)?;
-        }
-        let asked = Instant::now();
-        for child in &mut self.children {
-            while child.try_wait()?.is_none() {
-                if asked.elapsed() > STOP_WITHIN {
-                    bail!("{} did not stop within {STOP_WITHIN:?}: {}", self.peer, last_line(&self.log));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended already; then there is nothing left to do.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn last_line(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
 }

@@ -21,6 +21,8 @@ const STRIKE_WAIT: Duration = Duration::from_secs(1);
 const STRIKE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The latest fragments set aside that are told of.
 const ASIDE_MAX: usize = 16;
+/// Numbers of errors that are counted each; the service documents 24. More are counted together, under 0.
+const ERRORS_MAX: usize = 64;
 
 impl Scheduler {
     pub(super) fn read_acks(&mut self, now: Instant, id: SessionId, bytes: &[u8]) {
@@ -66,6 +68,7 @@ impl Scheduler {
             let lag = entry.arrived.map(|(arrival, _)| now.saturating_duration_since(arrival));
             self.stats.packets_persisted += u64::from(entry.packets);
             self.stats.fragments_persisted += 1;
+            self.stats.bytes_persisted += entry.wire_bytes as u64;
             self.stats.persisted_lag = lag.or(self.stats.persisted_lag);
             if entry.disk != Disk::No {
                 self.outputs.push_back(Output::Forget(timecode_ms));
@@ -78,7 +81,8 @@ impl Scheduler {
 
     /// Every error ends the connection (the service does so itself).
     fn failed_by_ack(&mut self, now: Instant, id: SessionId, number: u32, named: Option<u64>) {
-        *self.stats.error_acks.entry(number).or_default() += 1;
+        let is_counted = self.stats.error_acks.len() < ERRORS_MAX || self.stats.error_acks.contains_key(&number);
+        *self.stats.error_acks.entry(if is_counted { number } else { 0 }).or_default() += 1;
         let error = AckError::of(number);
         let suspect = || {
             let session = self.sessions.iter().find(|session| session.id == id)?;

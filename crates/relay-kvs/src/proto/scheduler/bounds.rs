@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Disk, DropReason, Output, Scheduler};
+use super::{Disk, DropReason, Leak, Output, Scheduler};
 
 /// After a failed write the disk is left alone for so long.
 pub(super) const SPOOL_REST: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ impl Scheduler {
     fn drop_beyond(&mut self, now: Instant) {
         while self.memory_bytes() > self.settings.window_bytes {
             let Some(oldest) = self.oldest_in_memory() else { break };
-            self.lose(oldest, DropReason::Window);
+            self.leak(oldest);
         }
         // Without a disk what is older than the window is lost; with one it is on its way there.
         while self.settings.spool.is_none() {
@@ -82,7 +82,7 @@ impl Scheduler {
                 arrived.is_some_and(|(_, closed)| now >= closed + self.settings.window_time)
             });
             let Some(old) = old else { break };
-            self.lose(old, DropReason::Window);
+            self.leak(old);
         }
         let disk_max = self.settings.spool.map_or(u64::MAX, |spool| spool.max_bytes);
         while self.window.disk_bytes() > disk_max || self.window.len() > FRAGMENTS_MAX {
@@ -94,6 +94,18 @@ impl Scheduler {
             let Some((oldest, _)) = stored else { break };
             self.lose(oldest, DropReason::SpoolFull);
         }
+    }
+
+    /// Loses `oldest` to the window's bounds and, if that is wanted, all up to the newest.
+    fn leak(&mut self, oldest: u64) {
+        self.lose(oldest, DropReason::Window);
+        if self.settings.leak == Leak::Oldest || self.settings.spool.is_some() {
+            return;
+        }
+        let mut late: Vec<u64> = self.window.in_memory().map(|(timecode_ms, _)| timecode_ms).collect();
+        late.pop();
+        late.retain(|at| self.sessions.iter().all(|session| session.busy != Some(*at)));
+        late.into_iter().for_each(|at| self.lose(at, DropReason::Window));
     }
 
     /// The oldest fragment in memory that is not being written to a connection.
