@@ -44,7 +44,7 @@ const NEEDS: &[Need] = &[
     Need { seen: Seen::Program("ip"), packages: &["iproute2"] },
     Need { seen: Seen::Program("janus"), packages: &["janus"] },
     Need { seen: Seen::Program("turnserver"), packages: &["coturn"] },
-    Need { seen: Seen::Program("nginx"), packages: &["nginx-light"] },
+    Need { seen: Seen::Program("nginx"), packages: &["nginx"] },
     Need { seen: Seen::Program("openssl"), packages: &["openssl"] },
     Need { seen: Seen::Element("nicesrc"), packages: &["gstreamer1.0-nice"] },
     Need { seen: Seen::Introspection("GstWebRTC"), packages: &["gir1.2-gst-plugins-bad-1.0"] },

@@ -59,6 +59,8 @@ struct Row {
     /// Fragments that the service never takes.
     poison: usize,
     tls: bool,
+    /// How long sessions are: then the next is opened before the last is closed, if the service lets us.
+    session_max: Option<Duration>,
 }
 
 impl Row {
@@ -103,11 +105,15 @@ fn rows() -> Vec<Row> {
             limits: Limits { retention_hours: 0, ..limits },
             ..Row::new("no retention", &["reset@3100ms"], "reset", "")
         },
-        Row {
-            limits: Limits { second: Second::Accepted, ..limits },
-            ..Row::new("two at once", &["close@3100ms"], "closed", "")
-        },
+        rotation("rotation", Second::Refused, "finished", "ConnectionLimitExceededException"),
+        rotation("two at once", Second::Accepted, "finished", ""),
+        rotation("the newest stays", Second::Replaces, "finished", ""),
     ]
+}
+
+fn rotation(name: &'static str, second: Second, ends: &'static str, refused: &'static str) -> Row {
+    let limits = Limits { second, ..Limits::default() };
+    Row { limits, session_max: Some(Duration::from_secs(2)), ..Row::new(name, &[], ends, refused) }
 }
 
 #[tokio::test]
@@ -124,7 +130,9 @@ async fn check(row: &Row) -> Vec<String> {
     let config =
         ServiceConfig { script, limits: row.limits, identity: identity.clone(), ..ServiceConfig::new(["front"]) };
     let service = Service::start(config).unwrap();
-    let mut producer = Producer::open(options(&service, identity.as_ref()), Arc::new(Clocks)).await.unwrap();
+    let mut options = options(&service, identity.as_ref());
+    options.settings.session_max = row.session_max.unwrap_or(options.settings.session_max);
+    let mut producer = Producer::open(options, Arc::new(Clocks)).await.unwrap();
     let frames = show(&mut producer, row.seconds).await;
     let stats = finish(&mut producer).await;
     let back = ended(&service).await;

@@ -233,7 +233,7 @@ fn encoder(nginx: &Nginx, case: &Case, films: &Films, film: Film) -> anyhow::Res
     if case.name == AES.name {
         new_key(&dir, 0)?;
     }
-    ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "30"]);
+    ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0"]);
     ffmpeg.args(case.options.split_whitespace()).arg(output);
     if case.tls {
         // Its files are another's.

@@ -163,12 +163,12 @@ impl Viewer {
                     self.due = due;
                     return;
                 }
-                Output::Event(event) => self.happened(event, now, stream),
+                Output::Event(event) => self.happened(event, stream),
             }
         }
     }
 
-    fn happened(&mut self, event: Event, now: Instant, stream: &mut Stream<'_>) {
+    fn happened(&mut self, event: Event, stream: &mut Stream<'_>) {
         match event {
             Event::Connected => {
                 let cursor = stream.ring.cursor(LeakPolicy::Live { max_lag: stream.max_lag }, Start::JoinPoint);

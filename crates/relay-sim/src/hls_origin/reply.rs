@@ -149,7 +149,8 @@ impl Origin {
         } else if is_media && condition.has(OriginFault::Truncate) && self.is_its_turn() {
             reply.manner = Manner::Truncated;
         } else if is_media && condition.has(OriginFault::Short) && self.is_its_turn() {
-            reply.body.truncate(reply.body.len() / 2);
+            // An odd length ends within a packet of MPEG-TS.
+            reply.body.truncate((reply.body.len() / 2) | 1);
             reply.spoils = std::mem::take(&mut reply.pieces);
         }
         if reply.manner != Manner::Whole {

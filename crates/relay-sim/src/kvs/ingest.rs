@@ -253,3 +253,122 @@ fn of(error: &relay_mkv::ReadError) -> u32 {
         _ => 4006,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use relay_media::{
+        Codec, Flags, Packet, Timebase, Timestamp, Track, TrackId, UtcTime, Wall, WallOrigin, g711, h264,
+    };
+    use relay_mkv::{ClusterStart, Start, Writer};
+
+    use super::*;
+
+    /// One thing that a producer writes.
+    #[derive(Clone, Copy)]
+    enum Part {
+        /// A fragment at this time.
+        Cluster(u64),
+        /// A key frame, another picture, sound, so many milliseconds into the fragment.
+        Key(u64),
+        Picture(u64),
+        Sound(u64),
+        /// So many tags of this name.
+        Tags(usize, &'static str),
+        /// Bytes as they are.
+        Raw(&'static [u8]),
+        /// A block of 100 kB.
+        Large(u64),
+    }
+
+    const SPS: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x0d, 0xd9, 1, 0x41, 0xfb, 1, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3, 3, 0x20, 0xf1, 0x42, 0xa4,
+        0x80,
+    ];
+
+    #[test]
+    fn each_breach_has_its_number() {
+        use Part::{Cluster, Key, Large, Picture, Raw, Sound, Tags};
+        let whole = [Cluster(1_000), Key(0), Sound(0), Picture(40)];
+        let rows: [(&str, &[Part], usize, u32); 12] = [
+            ("good", &[Cluster(2_000), Key(0), Sound(0)], 2, 0),
+            ("tags", &[Tags(10, "site"), Cluster(2_000), Key(0), Sound(0)], 2, 0),
+            ("the end told", &[Tags(1, relay_mkv::END_OF_FRAGMENT), Cluster(2_000), Key(0), Sound(0)], 2, 0),
+            ("too long", &[Cluster(2_000), Key(0), Sound(0), Picture(10_040)], 1, 4002),
+            ("too large", &[Cluster(2_000), Key(0), Sound(0), Large(40), Large(80), Large(120)], 1, 4001),
+            ("no later", &[Cluster(1_040), Key(0), Sound(0)], 1, 4004),
+            ("no key frame", &[Cluster(2_000), Raw(&[0xa3, 0x85, 0x81, 0, 0, 0, 9])], 1, 4006),
+            ("no sound", &[Cluster(2_000), Key(0), Picture(40), Cluster(3_000), Key(0)], 1, 4011),
+            ("another track", &[Cluster(2_000), Key(0), Sound(0), Raw(&[0xa3, 0x85, 0x89, 0, 0, 0x80, 9])], 1, 4010),
+            ("no Matroska", &[Raw(b"hello")], 0, 4006),
+            ("the service's tag", &[Tags(1, "AWSsecret"), Cluster(2_000)], 1, 4009),
+            ("a tag's name", &[Tags(1, "AWS_KINESISVIDEO_NOTIFICATION"), Cluster(2_000), Key(0), Sound(0)], 2, 0),
+        ];
+        for (name, parts, fragments, error) in rows {
+            let bytes = write(&[&whole, parts].concat());
+            for piece in [7, bytes.len()] {
+                assert_eq!(read(&bytes, piece), (fragments, error), "{name} by {piece}");
+            }
+        }
+    }
+
+    fn read(bytes: &[u8], piece: usize) -> (usize, u32) {
+        let mut ingest = Ingest::new(Limits { fragment_bytes_max: 250_000, ..Limits::default() });
+        let mut said: Vec<Said> = bytes.chunks(piece).flat_map(|piece| ingest.push(piece)).collect();
+        said.extend(ingest.finish());
+        let error = said.iter().find_map(|said| if let Said::Wrong { id, .. } = said { Some(*id) } else { None });
+        (said.iter().filter(|said| matches!(said, Said::Whole(_))).count(), error.unwrap_or(0))
+    }
+
+    fn write(parts: &[Part]) -> Vec<u8> {
+        let track = |id, codec| Arc::new(Track { id: TrackId(id), codec, timebase: Timebase::new(1_000).unwrap() });
+        let video = track(1, Codec::H264(h264::Config::parse(SPS, &[0x68, 0xcb, 0x83, 0xcb, 0x20]).unwrap()));
+        let audio = track(2, Codec::G711(g711::Config { law: g711::Law::A, sample_rate: 8_000, channels: 1 }));
+        let (mut writer, head) =
+            Writer::new(Start { uid: [7; 16], tracks: vec![video.clone(), audio.clone()] }).unwrap();
+        let (mut out, mut base) = (head.to_vec(), 0);
+        for part in parts {
+            let mut block = |track: &Arc<Track>, ms: u64, flags, len| {
+                let time = Timestamp::new((base + ms) as i64, track.timebase);
+                let packet = Packet {
+                    track: track.clone(),
+                    dts: time,
+                    pts: time,
+                    duration: None,
+                    arrival: crate::clock::now(),
+                    wall: Wall { utc: UtcTime::from_unix_nanos(0), origin: WallOrigin::Arrival },
+                    flags,
+                    payload: Bytes::from(vec![7; len]),
+                };
+                writer.block(&packet).unwrap().concat()
+            };
+            let bytes = match *part {
+                Part::Cluster(timecode_ms) => {
+                    base = timecode_ms;
+                    let media = Timestamp::new(timecode_ms as i64, video.timebase);
+                    // A writer refuses what a service must: a second one begins where the first would not go on.
+                    match writer.begin_cluster(ClusterStart { timecode_ms, media }) {
+                        Ok(bytes) => bytes.to_vec(),
+                        Err(_) => cluster(timecode_ms),
+                    }
+                }
+                Part::Key(ms) => block(&video, ms, Flags::KEY, 30),
+                Part::Picture(ms) => block(&video, ms, Flags::empty(), 20),
+                Part::Large(ms) => block(&video, ms, Flags::empty(), 100_000),
+                Part::Sound(ms) => block(&audio, ms, Flags::empty(), 10),
+                Part::Tags(count, name) => writer.tags(&vec![Tag::new(name, "value"); count]).unwrap().to_vec(),
+                Part::Raw(bytes) => bytes.to_vec(),
+            };
+            out.extend(bytes);
+        }
+        out
+    }
+
+    /// A cluster of unknown size and its time.
+    fn cluster(timecode_ms: u64) -> Vec<u8> {
+        let head = [0x1f, 0x43, 0xb6, 0x75, 0xff, 0xe7, 0x88];
+        [head.as_slice(), &timecode_ms.to_be_bytes()].concat()
+    }
+}

@@ -221,7 +221,9 @@ impl<S: Io> Talk<S> {
     }
 
     /// Waits for bytes, if they are wanted, for `due`, or for an order; through a blackhole, for nothing but its end.
+    /// What a client sent into one and hung up after never arrived.
     pub(super) async fn wait(&mut self, due: Option<Instant>, is_reading: bool) -> io::Result<Woke> {
+        let mut gathered = false;
         loop {
             let is_deaf = !self.is_local && locked(&self.shared.world).condition().blackhole;
             if is_deaf {
@@ -230,10 +232,14 @@ impl<S: Io> Talk<S> {
                 return Ok(Woke::Order(order));
             }
             self.deaf_until = self.deaf_until.filter(|until| is_deaf || Instant::now() < *until);
+            if gathered && self.deaf_until.is_none() {
+                return Ok(Woke::Bytes);
+            }
             let due = due.map(|due| self.deaf_until.map_or(due, |until| due.max(until)));
+            let wake = if gathered { self.deaf_until } else { due };
             let timer = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
+                match wake {
+                    Some(wake) => sleep_until(wake).await,
                     None => std::future::pending().await,
                 }
             };
@@ -242,9 +248,18 @@ impl<S: Io> Talk<S> {
                 biased;
                 changed = self.changes.changed() => changed.map_err(io::Error::other)?,
                 read = self.io.read_buf(&mut self.buffer), if !is_deaf && is_reading => {
-                    return Ok(if read? == 0 { Woke::Eof } else { Woke::Bytes });
+                    match (read?, self.deaf_until) {
+                        (0, None) => return Ok(Woke::Eof),
+                        (0, Some(_)) => {
+                            self.buffer.clear();
+                            return Ok(Woke::Eof);
+                        }
+                        (_, None) => return Ok(Woke::Bytes),
+                        (_, Some(_)) => gathered = true,
+                    }
                 }
-                () = timer, if !is_deaf => return Ok(Woke::Due),
+                () = timer, if !is_deaf && !gathered => return Ok(Woke::Due),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if gathered => {}
             }
         }
     }

@@ -94,6 +94,9 @@ impl Body {
                 // The end of the chunk before, and the head of the next one, or both are missing.
                 let before = if *is_first { 0 } else { 2 };
                 let Some(rest) = buffer.get(before..) else { return Ok(Piece::Short) };
+                if !*is_first && !buffer.starts_with(b"\r\n") {
+                    return Err(WireError("a chunk longer than it said"));
+                }
                 let Some(end) = memchr::memmem::find(rest, b"\r\n") else {
                     let is_long = rest.len() > CHUNK_LINE_MAX;
                     return if is_long { Err(WireError("a chunk without its size")) } else { Ok(Piece::Short) };
@@ -106,9 +109,6 @@ impl Body {
                     // Nobody sends trailers here.
                     let is_all = rest.len() >= end + 4;
                     return Ok(if is_all { Piece::End } else { Piece::Short });
-                }
-                if !*is_first && !buffer.starts_with(b"\r\n") {
-                    return Err(WireError("a chunk longer than it said"));
                 }
                 buffer.advance(before + end + 2);
                 (*left, *is_first) = (size, false);
@@ -212,5 +212,17 @@ mod tests {
         let mut buffer = BytesMut::from(vec![b'a'; HEAD_BYTES_MAX + 1].as_slice());
         assert!(Head::take(&mut buffer).is_err());
         assert!(Head::take(&mut BytesMut::from("GET / HTTP/1.0\r\n\r\n")).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600), head in "[a-zA-Z0-9 :/\r\n.?;-]{0,200}") {
+            for bytes in [bytes.clone(), [head.as_bytes(), b"\r\n\r\n", &bytes].concat()] {
+                let mut buffer = BytesMut::from(bytes.as_slice());
+                let _ = Head::take(&mut buffer);
+                let mut body = Body::Chunked { left: 0, is_first: true };
+                while let Ok(Piece::Data(_)) = body.take(&mut buffer) {}
+            }
+        }
     }
 }

@@ -76,7 +76,7 @@ pub(super) enum SourceForm {
     /// The URL alone.
     Url(String),
     /// The URL and more.
-    Table(Source),
+    Table(Box<Source>),
 }
 
 impl Source {
