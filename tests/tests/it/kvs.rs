@@ -46,7 +46,7 @@ fn rows() -> Vec<Row> {
         row("longest", "error 4003", vec![once(Event::Ack(4003)), once(Event::Ack(4003))]),
         row("internal", "error 5000", vec![once(Event::Ack(5000))]),
         row("unknown", "error 4999", vec![once(Event::Ack(4999))]),
-        Row { poisoned: true, ..row("poison", "error 4006", vec![for_ms(Fault::Poison(4006), 1_000)]) },
+        Row { poisoned: true, ..row("poison", "error 4006", vec![once(Event::Poison(4006))]) },
         row("denied", "AccessDeniedException", vec![next(403, "AccessDeniedException"), once(Event::Reset)]),
         row("missing", "ResourceNotFoundException", vec![next(404, "ResourceNotFoundException"), once(Event::Reset)]),
         row(
@@ -158,12 +158,8 @@ fn judge(row: &Row, service: &Service, owed: &BTreeSet<u64>) -> Vec<String> {
     println!("{}: {} owed; {back}", row.name, owed.len());
     let mut wrong = back.wrong();
     let missing = back.missing(owed.iter().copied());
-    // A poisoned fragment is one; two if the poison began as one ended.
-    let is_right = if row.poisoned {
-        (FRAGMENT..=2 * FRAGMENT).contains(&(missing.len() as u64)) && (missing.len() as u64).is_multiple_of(FRAGMENT)
-    } else {
-        missing.is_empty()
-    };
+    let poisoned = if row.poisoned { FRAGMENT as usize } else { 0 };
+    let is_right = missing.len() == poisoned;
     if owed.len() < 4 * FRAGMENT as usize || !is_right {
         wrong.push(format!("{} of {} frames are missing: {missing:?}", missing.len(), owed.len()));
     }

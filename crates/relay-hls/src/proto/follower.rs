@@ -193,10 +193,8 @@ impl Follower {
         match loaded {
             Loaded::Nothing => {}
             Loaded::Failed(mut cause) => {
-                // Any fault of a playlist is cheap to try again.
-                if cause.class == Class::Final {
-                    cause.class = Class::Slow;
-                } else if cause.is_refusal() {
+                // Any fault of a playlist that was well once is cheap to try again.
+                if cause.class == Class::Final || cause.is_refusal() {
                     cause.class = Class::Cheap;
                 }
                 let next_try = self.reload.failed(now, &cause, &self.timing, desk);

@@ -386,8 +386,11 @@ impl Work {
         if self.skip > SEGMENT_BYTES_MAX {
             return Err(Cause::last(reason::RANGE, "the origin ignores byte ranges"));
         }
-        let differs = self.total.zip(total).is_some_and(|(before, now)| before != now);
-        let is_other = self.etag.is_some() && head.etag.is_some() && self.etag != head.etag;
+        // A file that segments are byte ranges of grows while it is live, and its tag changes with it.
+        let grows = self.piece.length.is_some();
+        let differs =
+            self.total.zip(total).is_some_and(|(before, now)| if grows { now < before } else { now != before });
+        let is_other = !grows && self.etag.is_some() && head.etag.is_some() && self.etag != head.etag;
         if self.done > 0 && (differs || is_other) {
             return Err(Cause::last(reason::CHANGED, "the segment has changed since its first part was taken"));
         }

@@ -85,6 +85,7 @@ fn faults_lose_nothing_that_could_be_had() {
         ("segments hang midway", fault(Fault::HangsMidway, 10_000, 15_000), Some(reason::QUIET)),
         ("a byte a second for 20 s", fault(Fault::Drips, 10_000, 30_000), Some(reason::TRICKLE)),
         ("resets", fault(Fault::Resets, 10_000, 15_000), Some(reason::RESET)),
+        ("resets, in one file", Setup { one_file: true, ..fault(Fault::Resets, 10_000, 25_000) }, Some(reason::RESET)),
         ("truncated", fault(Fault::EndsShort, 10_000, 15_000), Some(reason::TRUNCATED)),
         ("a page for a segment", fault(Fault::Page, 10_000, 15_000), Some(reason::NOT_MEDIA)),
         ("a page for a playlist", fault(Fault::PageForPlaylist, 10_000, 15_000), Some(reason::NOT_PLAYLIST)),

@@ -27,8 +27,6 @@ pub enum Fault {
     AbsurdAcks,
     /// `no-persisted`: nothing is ever PERSISTED.
     NoPersisted,
-    /// `poison=ID`: fragments that begin now are answered with this error, and so whenever they are sent again.
-    Poison(u32),
 }
 
 /// A status and an error's name.
@@ -68,6 +66,8 @@ pub enum Event {
     Close,
     /// `restart`: as `reset`, and credentials given out are unknown, fragments that are never taken too.
     Restart,
+    /// `poison=ID`: the next fragment that begins is answered with this error, and so whenever it is sent again.
+    Poison(u32),
     /// `next-put=STATUS[/NAME]`: the next PutMedia call is answered so; several wait in line.
     NextPut(Answer),
     /// `expire`: every credential given out ends now.
@@ -131,6 +131,7 @@ fn parse(line: &str) -> Result<Step, &'static str> {
 fn event(name: &str, value: Option<&str>) -> Result<Option<Event>, &'static str> {
     Ok(Some(match (name, value) {
         ("ack", Some(id)) => Event::Ack(number(id)?),
+        ("poison", Some(id)) => Event::Poison(number(id)?),
         ("reset", None) => Event::Reset,
         ("close", None) => Event::Close,
         ("restart", None) => Event::Restart,
@@ -156,7 +157,6 @@ fn fault(name: &str, value: Option<&str>) -> Result<Fault, &'static str> {
         ("merged-acks", None) => Fault::MergedAcks,
         ("absurd-acks", None) => Fault::AbsurdAcks,
         ("no-persisted", None) => Fault::NoPersisted,
-        ("poison", Some(id)) => Fault::Poison(number(id)?),
         _ => return Err("no such fault, or it takes a value, or none"),
     })
 }
@@ -189,7 +189,6 @@ pub(super) struct Condition {
     pub(super) merged_acks: bool,
     pub(super) absurd_acks: bool,
     pub(super) no_persisted: bool,
-    pub(super) poison: Option<u32>,
 }
 
 impl Condition {
@@ -206,7 +205,6 @@ impl Condition {
             Fault::MergedAcks => self.merged_acks = true,
             Fault::AbsurdAcks => self.absurd_acks = true,
             Fault::NoPersisted => self.no_persisted = true,
-            Fault::Poison(id) => self.poison = Some(*id),
         }
         self
     }

@@ -7,8 +7,8 @@ use std::{
 
 use super::store::{PutEnd, PutLog, StoredFragment};
 
-/// An acknowledgement sent less than this before its session broke may not have arrived: a second on a busy machine.
-const UNHEARD_NANOS: i64 = 1_000_000_000;
+/// An acknowledgement sent less than this before its session broke may not have been seen, on a busy machine.
+const UNHEARD_NANOS: i64 = 2_000_000_000;
 
 /// What the fragments of a stream say.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct ReadBack {
     pub persisted: usize,
     /// Fragments received whole and never PERSISTED there.
     pub unpersisted: usize,
-    /// Fragments sent again because their session ended before their PERSISTED, or broke within a second of it.
+    /// Fragments sent again because their session ended before their PERSISTED, or broke within two seconds of it.
     pub sent_again: usize,
     /// Fragments sent again although they were PERSISTED well before their session's end: their times.
     pub needless: Vec<u64>,

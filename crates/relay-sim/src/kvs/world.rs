@@ -39,6 +39,8 @@ pub(crate) struct World {
     faults: Vec<(Fault, Option<Instant>)>,
     condition: Condition,
     next_puts: VecDeque<Answer>,
+    /// For the next fragment that begins.
+    poison: Option<u32>,
     streams: BTreeMap<String, Stream>,
     /// What each connection is to do.
     orders: BTreeMap<u64, Option<Order>>,
@@ -95,6 +97,7 @@ impl World {
             faults: Vec::new(),
             condition: Condition::default(),
             next_puts: VecDeque::new(),
+            poison: None,
             streams: config.streams.into_iter().map(|name| (name, Stream::default())).collect(),
             orders: BTreeMap::new(),
             refused: VecDeque::new(),
@@ -151,6 +154,7 @@ impl World {
             Trouble::Fault(..) => {}
             Trouble::Event(Event::Clear) => self.faults.clear(),
             Trouble::Event(Event::Ack(id)) => self.order(Order::Ack(id)),
+            Trouble::Event(Event::Poison(id)) => self.poison = Some(id),
             Trouble::Event(Event::Reset) => self.order(Order::Reset),
             Trouble::Event(Event::Restart) => {
                 self.order(Order::Reset);
@@ -261,7 +265,9 @@ impl World {
     /// A fragment begins: its number.
     pub(super) fn began(&mut self, session: &Session, timecode_ms: u64) -> String {
         let number = self.number();
-        if let (Some(id), Some(stream)) = (self.condition.poison, self.streams.get_mut(&session.stream)) {
+        if let Some(stream) = self.streams.get_mut(&session.stream)
+            && let Some(id) = self.poison.take()
+        {
             stream.poisoned.insert(timecode_ms, id);
         }
         format!("913438523331{number:035}")
