@@ -55,7 +55,8 @@ pub(super) async fn serve<S: Io>(io: S, shared: Arc<Shared>, is_local: bool) {
     let id = locked(&shared.world).connected();
     let changes = shared.changes.subscribe();
     let buffer = BytesMut::new();
-    let mut talk = Talk { io, buffer, shared: shared.clone(), changes, id, is_local, deaf_until: None };
+    let mut talk =
+        Talk { io, buffer, shared: shared.clone(), changes, id, is_local, was_deaf: false, deaf_until: None };
     let _ = talk.run().await;
     locked(&shared.world).disconnected(id);
 }
@@ -68,6 +69,7 @@ pub(super) struct Talk<S> {
     changes: watch::Receiver<u64>,
     pub(super) id: u64,
     is_local: bool,
+    was_deaf: bool,
     /// When a silence has just ended: what came meanwhile, such as the client's farewell, is read before anything is said.
     deaf_until: Option<Instant>,
 }
@@ -226,12 +228,14 @@ impl<S: Io> Talk<S> {
         let mut gathered = false;
         loop {
             let is_deaf = !self.is_local && locked(&self.shared.world).condition().blackhole;
-            if is_deaf {
+            if self.was_deaf && !is_deaf {
                 self.deaf_until = Some(Instant::now() + CATCH_UP);
-            } else if let Some(order) = locked(&self.shared.world).take_order(self.id) {
+            }
+            self.was_deaf = is_deaf;
+            if !is_deaf && let Some(order) = locked(&self.shared.world).take_order(self.id) {
                 return Ok(Woke::Order(order));
             }
-            self.deaf_until = self.deaf_until.filter(|until| is_deaf || Instant::now() < *until);
+            self.deaf_until = self.deaf_until.filter(|until| Instant::now() < *until);
             if gathered && self.deaf_until.is_none() {
                 return Ok(Woke::Bytes);
             }
@@ -266,7 +270,7 @@ impl<S: Io> Talk<S> {
 
     /// Whether what is due may be said.
     pub(super) fn may_speak(&self) -> bool {
-        self.deaf_until.is_none() && !locked(&self.shared.world).condition().blackhole
+        !self.was_deaf && self.deaf_until.is_none() && !locked(&self.shared.world).condition().blackhole
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
