@@ -162,6 +162,24 @@ fn jitter_is_no_congestion() {
     assert_eq!((simulation.shed, lost), (0, 0));
 }
 
+/// Lost packets, and lost reports about packets, are no congestion either: key frames leave at once all the same.
+#[test]
+fn loss_is_no_congestion() {
+    for seed in 0..4 {
+        let mut simulation = Simulation::new(SCENE, WAN, Duration::from_millis(5_000), seed);
+        simulation.run(10 * SECOND, |simulation| simulation.connected_at.is_some());
+        simulation.run_for(2 * SECOND);
+        let delay = Duration::from_millis(50);
+        let lossy = Path { delay, jitter: delay, loss_milli: 30, ..WAN };
+        simulation.down.set_path(lossy);
+        simulation.up.set_path(lossy);
+        simulation.run_for(2 * SECOND);
+        simulation.held_back = Duration::ZERO;
+        simulation.run_for(60 * SECOND);
+        assert!(simulation.held_back < Duration::from_millis(100), "seed {seed}: {:?}", simulation.held_back);
+    }
+}
+
 /// Sender reports map both tracks' timestamps to one clock (RFC 3550 §6.4.1): what was made at the same time is
 /// shown at the same time.
 #[test]

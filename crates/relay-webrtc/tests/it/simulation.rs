@@ -40,6 +40,9 @@ pub(crate) struct Simulation {
     /// The viewer hears nothing and says nothing any more.
     pub(crate) gone: bool,
     pub(crate) longest: usize,
+    /// The longest that a picture was held back by pace or window.
+    pub(crate) held_back: Duration,
+    held_since: Option<Instant>,
 }
 
 impl Simulation {
@@ -72,6 +75,8 @@ impl Simulation {
             shed: 0,
             gone: false,
             longest: 0,
+            held_back: Duration::ZERO,
+            held_since: None,
         }
     }
 
@@ -80,6 +85,7 @@ impl Simulation {
         let end = self.now + limit;
         while !until(self) {
             self.step();
+            self.watch_room();
             let next =
                 [Some(self.session_timeout), self.down.next_at(), self.up.next_at(), Some(self.camera.next_at())]
                     .into_iter()
@@ -92,6 +98,14 @@ impl Simulation {
                 self.now = end;
                 return;
             }
+        }
+    }
+
+    fn watch_room(&mut self) {
+        match self.held_since {
+            _ if self.session.room() => self.held_since = None,
+            Some(since) => self.held_back = self.held_back.max(self.now - since),
+            None => self.held_since = Some(self.now),
         }
     }
 

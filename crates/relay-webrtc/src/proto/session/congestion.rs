@@ -94,11 +94,23 @@ pub(super) struct Congestion {
 struct Sent {
     number: u16,
     bytes: u16,
-    arrived: bool,
+    fate: Fate,
     at: Instant,
     /// What had been delivered when it left, and when that was known.
     delivered: u64,
     delivered_at: Instant,
+}
+
+/// What is known of a packet. A report that got lost says nothing about its packets, and none after it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// No report has been about it.
+    Awaited,
+    /// A report said that it had not come; it may have been overtaken.
+    Missed,
+    Arrived,
+    /// It doesn't count as being on its way any more.
+    GivenUp,
 }
 
 impl Congestion {
@@ -179,23 +191,39 @@ impl Congestion {
         self.in_flight += bytes;
         let (delivered, delivered_at) = (self.delivered, self.delivered_at);
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
-        self.sent.push_back(Sent { number, bytes, arrived: false, at: now, delivered, delivered_at });
+        let fate = Fate::Awaited;
+        self.sent.push_back(Sent { number, bytes, fate, at: now, delivered, delivered_at });
     }
 
-    /// A report: transport-wide sequence numbers and when they arrived by the viewer's clock, on the line of `epoch`.
-    pub(super) fn report(&mut self, now: Instant, arrivals: impl Iterator<Item = (u16, Instant)>) {
+    /// A report: transport-wide sequence numbers without gaps, and when they arrived by the viewer's clock, on the
+    /// line of `epoch`, if they did.
+    pub(super) fn report(&mut self, now: Instant, told: impl Iterator<Item = (u16, Option<Instant>)>) {
         let (mut bytes, mut least, mut newest): (usize, Option<i64>, Option<Sent>) = (0, None, None);
-        for (number, arrived_at) in arrivals {
+        let mut first = None;
+        for (number, arrived_at) in told {
+            first.get_or_insert(number);
             let epoch = self.epoch;
-            let Some(sent) = self.find(number).filter(|sent| !sent.arrived) else { continue };
-            sent.arrived = true;
+            let Some(sent) = self.find(number).filter(|sent| sent.fate != Fate::Arrived) else { continue };
+            let Some(arrived_at) = arrived_at else {
+                if sent.fate == Fate::Awaited {
+                    sent.fate = Fate::Missed;
+                }
+                continue;
+            };
+            let fate = std::mem::replace(&mut sent.fate, Fate::Arrived);
+            let sent = *sent;
+            if fate != Fate::GivenUp {
+                self.in_flight = self.in_flight.saturating_sub(usize::from(sent.bytes));
+            }
             bytes += usize::from(sent.bytes);
             let delay = signed(arrived_at, epoch) - signed(sent.at, epoch);
             least = Some(least.map_or(delay, |least| least.min(delay)));
-            newest = newest.filter(|newest| newest.at >= sent.at).or(Some(*sent));
+            newest = newest.filter(|newest| newest.at >= sent.at).or(Some(sent));
+        }
+        if let Some(first) = first {
+            self.give_up_before(first);
         }
         let (Some(least), Some(newest)) = (least, newest) else { return };
-        self.in_flight = self.in_flight.saturating_sub(bytes);
         self.arrived += bytes;
         self.delivered += u64::try_from(bytes).unwrap_or_default();
         self.delivered_at = now;
@@ -203,6 +231,24 @@ impl Congestion {
         let queue = Duration::from_nanos(u64::try_from(least - self.base.get().unwrap_or(least)).unwrap_or_default());
         self.steer(now, queue, bytes);
         self.expire(now);
+    }
+
+    /// A report begins after all that there was to say about earlier packets: those that were missed then are lost,
+    /// and what happened to those that no report was about will never be known.
+    fn give_up_before(&mut self, number: u16) {
+        let Some(front) = self.sent.front().map(|front| front.number) else { return };
+        let before = number.wrapping_sub(front);
+        // Half of the numbers lie behind (as in RFC 3550 §A.1).
+        if before >= 1 << 15 {
+            return;
+        }
+        for sent in self.sent.iter_mut().take(usize::from(before)) {
+            if matches!(sent.fate, Fate::Awaited | Fate::Missed) {
+                self.in_flight = self.in_flight.saturating_sub(usize::from(sent.bytes));
+                self.lost += if sent.fate == Fate::Missed { usize::from(sent.bytes) } else { 0 };
+                sent.fate = Fate::GivenUp;
+            }
+        }
     }
 
     fn measure(&mut self, now: Instant, delay: i64, newest: &Sent) {
@@ -286,7 +332,7 @@ impl Congestion {
     fn expire(&mut self, now: Instant) {
         let lost_after = self.lost_after();
         while let Some(first) = self.sent.front() {
-            if !first.arrived {
+            if matches!(first.fate, Fate::Awaited | Fate::Missed) {
                 if now.saturating_duration_since(first.at) < lost_after {
                     break;
                 }

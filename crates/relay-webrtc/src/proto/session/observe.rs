@@ -126,8 +126,8 @@ impl Session {
     }
 
     fn observe_feedback(&mut self, now: Instant, feedback: Twcc) {
-        let arrivals = feedback.into_iter(self.started, 0.into());
-        self.congestion.report(now, arrivals.filter_map(|(number, _, at)| Some((*number as u16, at?))));
+        let told = feedback.into_iter(self.started, 0.into());
+        self.congestion.report(now, told.map(|(number, _, at)| (*number as u16, at)));
         let (bps, told) = (self.congestion.estimate_bps(), self.report.estimate_bps);
         if let Some(bps) = bps.filter(|bps| told.is_none_or(|told| bps.abs_diff(told) > told / 10)) {
             self.report.estimate_bps = Some(bps);
