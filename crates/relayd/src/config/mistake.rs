@@ -32,6 +32,11 @@ impl<'t> Mistakes<'t> {
         self.mistakes.len()
     }
 
+    /// Whether something at `span` must be mended already.
+    pub(crate) fn told(&self, span: &Range<usize>) -> bool {
+        self.mistakes.iter().any(|(offset, _)| *offset == span.start)
+    }
+
     /// The text at `span` as written, cut short, without secrets.
     pub(crate) fn seen(&self, span: &Range<usize>) -> String {
         let text = self.text.get(span.clone()).unwrap_or_default();

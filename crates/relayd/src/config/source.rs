@@ -109,6 +109,9 @@ impl Source {
         let idle_hls = Hls::KEYS.iter().filter(|_| matches!(kind, Some(Type::Test | Type::Rtsp)));
         for key in idle.iter().chain(idle_hls) {
             let (Some(entry), Some(url)) = (table.entry(key), &url) else { continue };
+            if table.mistakes.told(&entry.span) {
+                continue;
+            }
             let advice = format!("says nothing to a {}:// source: drop it", url.value.scheme());
             // The values of headers may be secret.
             match *key {

@@ -95,6 +95,13 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["f:3:13: streams.a.source.transport = \"udp\" says nothing to a test:// source: drop it"],
     ),
     (
+        // One mistake a value: the unit, not also that it is of no use here.
+        "[streams.a.source]\nurl = \"test://pattern\"\nstall_timeout = 5\n",
+        &[
+            "f:3:17: streams.a.source.stall_timeout = 5 has no unit: write \"5s\", or another of ms, s, m, h, d, in quotes",
+        ],
+    ),
+    (
         "[streams.a]\nsource = \"test://pattern\"\nrecord = \"r\"\nsource = \"test://pattern\"\n[runtime]\nthreads = 0\nscheduler = \n",
         &[
             "f:4:1: duplicate key",
@@ -226,14 +233,19 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[streams.a.source]\nurl = \"rtsp://c/1\"\nvariant = 5\nheaders = \"s3cr3t\"\n[streams.b.source]\nurl = \"http://c/x\"\nvariant = { max_bandwidth = 5 }\n",
+        "[streams.a.source]\nurl = \"rtsp://c/1\"\nvariant = \"lowest\"\nheaders = { X = \"s3cr3t\" }\n[streams.b.source]\nurl = \"http://c/x\"\nvariant = { max_bandwidth = 5 }\n",
         &[
-            "f:3:11: streams.a.source.variant = 5 names no variant: write \"highest\", \"lowest\" or { max_bandwidth = \"4M\", max_height = 720 }",
-            "f:3:11: streams.a.source.variant = 5 says nothing to a rtsp:// source: drop it",
-            "f:4:11: headers is no table: write headers = { NAME = \"VALUE\" }",
+            "f:3:11: streams.a.source.variant = \"lowest\" says nothing to a rtsp:// source: drop it",
             "f:4:11: headers says nothing to a rtsp:// source: drop it",
             "f:6:7: streams.b.source.url = \"http://c/x\" does not end in .m3u8: if it leads to an HLS playlist, add type = \"hls\"",
             "f:7:29: streams.b.source.variant.max_bandwidth = 5 has no unit: write \"5k\", or another of k, M, G, in quotes",
+        ],
+    ),
+    (
+        "[streams.a.source]\nurl = \"http://c/x.m3u8\"\nvariant = 5\nheaders = \"s3cr3t\"\n",
+        &[
+            "f:3:11: streams.a.source.variant = 5 names no variant: write \"highest\", \"lowest\" or { max_bandwidth = \"4M\", max_height = 720 }",
+            "f:4:11: headers is no table: write headers = { NAME = \"VALUE\" }",
         ],
     ),
     ("streams = 5\n", &["f:1:11: streams = 5 is not a table: write [streams]"]),
