@@ -57,6 +57,16 @@ function iceServers(header) {
   return servers;
 }
 
+// Chromium offers the dependency descriptor only when asked to. Without it, it drops pictures that wait for a repair
+// when the next key frame overtakes them.
+function ask(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  const descriptor = extensions.find(({ uri }) => uri.endsWith("#dependency-descriptor-rtp-header-extension"));
+  if (!descriptor) return;
+  descriptor.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
+}
+
 class Session {
   // `lost(cause)` is called once, when the connection is no more.
   constructor(stream, token, lost) {
@@ -80,7 +90,7 @@ class Session {
   }
 
   async open() {
-    for (const kind of ["video", "audio"]) this.pc.addTransceiver(kind, { direction: "recvonly" });
+    for (const kind of ["video", "audio"]) ask(this.pc.addTransceiver(kind, { direction: "recvonly" }));
     const offer = await this.pc.createOffer();
     this.marks.post = performance.now();
     const headers = { "content-type": "application/sdp" };

@@ -173,6 +173,9 @@ fn behind_loss() -> anyhow::Result<()> {
         held * 1_000.0 / grew("jitterBufferEmittedCount")
     );
     ensure!(lost > 50, "is there loss? {:?}", link.passed());
+    let answer = browser.run("return cards.get('yard').live.session.pc.remoteDescription.sdp")?;
+    let told = answer.as_str().is_some_and(|answer| answer.contains("#dependency-descriptor-rtp-header-extension"));
+    ensure!(told, "a key frame would overtake pictures that wait for repairs: {answer}");
     let held = held / grew("jitterBufferEmittedCount");
     ensure!((0.25..1.0).contains(&held), "it holds pictures for {held} s: {after}");
     ensure!(decoded > BROWSED.as_secs_f64() * 20.0, "{after}");

@@ -7,14 +7,15 @@ use relay_media::{Codec, Kind, Packet, Timestamp, Track, Wall, nal::split_length
 use super::payload::{Syntax, payloads};
 
 /// The most bytes of an RTP payload of pictures, so that no datagram is longer than 1 200 bytes, which pass
-/// everywhere: less 12 of RTP header, 36 of header extensions (four of head, and transport-wide sequence number,
-/// absolute send time, MID of at most four characters, playout delay and absolute capture time behind two-byte
-/// heads, padded), 2 of the original sequence number in a retransmission and 16 of the SRTP tag.
-pub const PAYLOAD_MAX: usize = 1_200 - 12 - 36 - 2 - 16;
+/// everywhere: less 12 of RTP header, 40 of header extensions (four of head, and transport-wide sequence number,
+/// absolute send time, MID of at most four characters, playout delay, absolute capture time and the three bytes of a
+/// dependency descriptor behind two-byte heads, padded; the descriptor's long form comes with parameter sets only),
+/// 2 of the original sequence number in a retransmission and 16 of the SRTP tag.
+pub const PAYLOAD_MAX: usize = 1_200 - 12 - 40 - 2 - 16;
 
-/// The most bytes of an audio frame, which RTP can't cut: 1 500 of Ethernet, less 48 of IPv6 and UDP, and the 66 above
-/// round 1 386. The largest Opus frame has 1 275 (RFC 6716 §3.4).
-const AUDIO_MAX: usize = 1_386;
+/// The most bytes of an audio frame, which RTP can't cut: 1 500 of Ethernet, less 48 of IPv6 and UDP, and the 70 above
+/// round 1 382. The largest Opus frame has 1 275 (RFC 6716 §3.4).
+const AUDIO_MAX: usize = 1_382;
 
 /// One access unit or audio frame, ready to be sent by any number of sessions.
 #[derive(Clone, Debug)]

@@ -22,6 +22,8 @@ use super::{
 
 mod build;
 mod congestion;
+mod dependency;
+mod extreme;
 mod observe;
 mod playout;
 mod source;

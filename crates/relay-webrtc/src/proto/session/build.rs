@@ -12,6 +12,7 @@ use str0m::{
 };
 
 use super::{
+    dependency,
     playout::Playout,
     source::{Source, retransmission_cache},
     transport_number,
@@ -23,12 +24,13 @@ use crate::proto::{
 };
 
 /// The header extensions that are written where the viewer offers them (RFC 8285).
-const EXTENSIONS: [(Extension, &str); 5] = [
+const EXTENSIONS: [(Extension, &str); 6] = [
     (Extension::RtpMid, "urn:ietf:params:rtp-hdrext:sdes:mid"),
     (Extension::TransportSequenceNumber, transport_number::URI),
     (Extension::AbsoluteSendTime, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"),
     (Extension::PlayoutDelay, "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"),
     (Extension::AbsoluteCaptureTime, "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"),
+    (dependency::STANDS_FOR, dependency::URI),
 ];
 
 /// The longest MID that is put into packets; [`PAYLOAD_MAX`](crate::PAYLOAD_MAX) reckons with it. Browsers count.
@@ -101,11 +103,16 @@ pub(super) fn build(
     Ok(Built { rtc, video, audio, transport_number })
 }
 
-/// The extensions as str0m is to write them: the transport-wide sequence number is ours.
+/// The extensions as str0m is to write them: some are ours.
 fn written(extensions: &ExtensionMap) -> ExtensionMap {
     let mut written = extensions.clone();
-    if let Some(id) = extensions.id_of(Extension::TransportSequenceNumber) {
-        written.set(id, transport_number::extension());
+    for (known, ours) in [
+        (Extension::TransportSequenceNumber, transport_number::extension()),
+        (dependency::STANDS_FOR, dependency::extension()),
+    ] {
+        if let Some(id) = extensions.id_of(known) {
+            written.set(id, ours);
+        }
     }
     written
 }
@@ -188,6 +195,8 @@ fn declare(rtc: &mut Rtc, kind: Kind, served: &Served, line: &MediaOffer, extens
         began: false,
         playout: offered(&Extension::PlayoutDelay).filter(|_| kind == Kind::Video).map(|_| Playout::new()),
         capture_time: offered(&Extension::AbsoluteCaptureTime).is_some(),
+        dependencies: offered(&dependency::STANDS_FOR).is_some(),
+        next_frame: 0,
         extensions: EXTENSIONS.iter().filter_map(|(extension, _)| offered(extension)).collect(),
         cname,
     }

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::extreme::Extreme;
+
 /// What a joiner may be sent before its first feedback: half of a usual key frame, 0.4 s of a 1 Mbit/s link.
 const WINDOW_START: usize = 48 * 1_024;
 
@@ -358,36 +360,5 @@ fn signed(at: Instant, from: Instant) -> i64 {
     match at.checked_duration_since(from) {
         Some(after) => nanos(after),
         None => -nanos(from.saturating_duration_since(at)),
-    }
-}
-
-/// The least value of the last one to two periods.
-#[derive(Debug)]
-struct Extreme<T> {
-    period: Duration,
-    turned: Option<Instant>,
-    current: Option<T>,
-    previous: Option<T>,
-}
-
-impl<T: Ord + Copy> Extreme<T> {
-    fn new(period: Duration) -> Self {
-        Self { period, turned: None, current: None, previous: None }
-    }
-
-    fn put(&mut self, now: Instant, value: T) {
-        let turned = *self.turned.get_or_insert(now);
-        if now.saturating_duration_since(turned) >= self.period {
-            self.turned = Some(now);
-            self.previous = self.current.take();
-        }
-        self.current = Some(self.current.map_or(value, |current| current.min(value)));
-    }
-
-    fn get(&self) -> Option<T> {
-        match (self.current, self.previous) {
-            (Some(current), Some(previous)) => Some(current.min(previous)),
-            (current, previous) => current.or(previous),
-        }
     }
 }

@@ -5,7 +5,12 @@
 //! of 50 to 100 ms each way with 3 % loss, froze once a second although every picture became whole. The sender knows
 //! both figures, and the playout-delay extension carries them over.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
+
+use super::extreme::Extreme;
 
 /// What the extension says: minimum and maximum delay in hundredths of a second.
 pub(super) type Delay = (u64, u64);
@@ -29,6 +34,11 @@ const NOTICED_AFTER: Duration = Duration::from_millis(100);
 /// The longest that pictures are held back, whatever the round trip.
 const HOLD_MAX: Duration = Duration::from_millis(800);
 
+/// The longest round trip is forgotten after one to two of these. A receiver that is told of less shows more at once,
+/// and one that is told of more stands still for the difference: a hold that followed each measurement over a path
+/// with 50 ms of jitter was itself what froze the picture.
+const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(60);
+
 /// A change of less than this is not worth the stutter that it costs, in hundredths of a second.
 const STEP: u64 = 5;
 
@@ -43,11 +53,14 @@ pub(super) struct Playout {
     repaired_at: Option<Instant>,
     /// Seconds with repairs since the last quiet time.
     lossy: u8,
+    /// The longest of the last minutes.
+    round_trip: Extreme<Reverse<Duration>>,
 }
 
 impl Playout {
     pub(super) fn new() -> Self {
-        Self { delay: LIVE, told: true, second: None, repaired_at: None, lossy: 0 }
+        let round_trip = Extreme::new(ROUND_TRIP_MEMORY);
+        Self { delay: LIVE, told: true, second: None, repaired_at: None, lossy: 0, round_trip }
     }
 
     /// A retransmission has left.
@@ -64,8 +77,11 @@ impl Playout {
         if self.repaired_at.is_none_or(|at| now.saturating_duration_since(at) > QUIET) {
             self.lossy = 0;
         }
-        let wanted = match round_trip.filter(|_| self.lossy >= LOSSY_SECONDS) {
-            Some(round_trip) => holding((round_trip * REPAIRS + NOTICED_AFTER).min(HOLD_MAX)),
+        if let Some(round_trip) = round_trip {
+            self.round_trip.put(now, Reverse(round_trip));
+        }
+        let wanted = match self.round_trip.get().filter(|_| self.lossy >= LOSSY_SECONDS) {
+            Some(Reverse(round_trip)) => holding((round_trip * REPAIRS + NOTICED_AFTER).min(HOLD_MAX)),
             None => LIVE,
         };
         if wanted.0.abs_diff(self.delay.0) >= STEP {
@@ -125,12 +141,31 @@ mod tests {
         let mut playout = Playout::new();
         assert_eq!(playout.tell(false), None);
         (0..4).for_each(|second| playout.repaired(start + Duration::from_secs(second)));
-        for (round_trip, told) in [(150, Some((55, 75))), (150, None), (160, None), (200, Some((70, 90)))] {
+        for (round_trip, told) in [(150, Some((55, 75))), (150, None), (160, None), (200, Some((70, 90))), (100, None)]
+        {
             playout.adapt(start + Duration::from_secs(4), Some(round_trip * MS));
             assert_eq!(playout.tell(false), told, "{round_trip} ms");
         }
         assert_eq!(playout.tell(true), Some((70, 90)));
         playout.adapt(start + Duration::from_secs(14), Some(200 * MS));
         assert_eq!(playout.tell(false), Some(LIVE));
+    }
+
+    #[test]
+    fn a_round_trip_that_varies_moves_nothing() {
+        let start = Instant::now();
+        let mut playout = Playout::new();
+        let mut told = Vec::new();
+        for second in 0..200 {
+            let now = start + second * Duration::from_secs(1);
+            playout.repaired(now);
+            // 100 to 200 ms, and only 100 after a minute.
+            playout.adapt(now, Some((100 + if second < 60 { second * 37 % 101 } else { 0 }) * MS));
+            told.extend(playout.tell(false).map(|(least, _)| (second, least)));
+        }
+        let (rise, fall) = told.split_at(told.len() - 1);
+        assert!(rise.iter().all(|&(second, _)| second < 10), "{told:?}");
+        assert!(rise.is_sorted_by_key(|&(_, least)| least), "{told:?}");
+        assert!(matches!(fall, [(120..=180, 40)]), "{told:?}");
     }
 }

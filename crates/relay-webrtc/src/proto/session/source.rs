@@ -13,7 +13,10 @@ use str0m::{
     rtp::{AbsCaptureTime, ExtensionValues, RtpWrite, StreamTx},
 };
 
-use super::playout::{self, Playout};
+use super::{
+    dependency,
+    playout::{self, Playout},
+};
 use crate::proto::{packetizer::RtpUnit, timeline::Place};
 
 /// Packets that can be sent again: 350 KB, which is every usual key frame. The cache doubles from ten as it grows, so
@@ -43,6 +46,10 @@ pub(in crate::proto) struct Source {
     /// How long pictures should be held back, where the viewer can be told.
     pub(super) playout: Option<Playout>,
     pub(super) capture_time: bool,
+    /// The viewer is told which picture needs which.
+    pub(super) dependencies: bool,
+    /// The number of the next picture.
+    pub(super) next_frame: u16,
     /// Header extensions of this m-line: number and URI.
     pub(in crate::proto) extensions: Vec<(u8, String)>,
     /// The canonical name that RTCP carries (RFC 3550 §6.5.1).
@@ -64,6 +71,7 @@ pub(super) struct Queued {
     place: Place,
     marker: bool,
     hints: Hints,
+    dependency: Option<dependency::Place>,
 }
 
 /// What header extensions tell of a unit; the same for all of its packets, so that they have the same length.
@@ -87,8 +95,12 @@ impl Source {
             // RFC 6184 §5.1: the marker says that the picture is complete; in audio (RFC 3551 §4.1) it would be the
             // start of a talkspurt, which live sound has none of.
             let marker = unit.kind == Kind::Video && index == last;
-            queue.push_back(Queued { payload: payload.clone(), place, marker, hints });
+            let (frame, key) = (self.next_frame, unit.key);
+            let dependency = dependency::Place { frame, key, first: index == 0, last: index == last };
+            let dependency = Some(dependency).filter(|_| self.dependencies);
+            queue.push_back(Queued { payload: payload.clone(), place, marker, hints, dependency });
         }
+        self.next_frame = self.next_frame.wrapping_add(1);
     }
 
     /// The session is on the live edge: gives back what the joiner's backlog took for retransmissions.
@@ -102,13 +114,17 @@ impl Source {
     pub(super) fn write_all(&mut self, rtc: &mut Rtc, unit: &RtpUnit, place: Place) {
         let hints = self.hints(unit, place);
         for payload in &unit.payloads {
-            self.write(rtc, Queued { payload: payload.clone(), place, marker: false, hints });
+            self.write(rtc, Queued { payload: payload.clone(), place, marker: false, hints, dependency: None });
         }
     }
 
     /// Hands a payload to str0m.
     pub(super) fn write(&mut self, rtc: &mut Rtc, queued: Queued) {
-        let Queued { payload, place, marker, hints } = queued;
+        let Queued { payload, place, marker, hints, dependency } = queued;
+        let mut values = ExtensionValues::from(hints);
+        if let Some(dependency) = dependency {
+            dependency.put(&mut values);
+        }
         let mut api = rtc.direct_api();
         let Some(stream) = api.stream_tx_by_mid(self.mid, None) else { return };
         let sequence = self.next_sequence.into();
@@ -116,7 +132,7 @@ impl Source {
         let write = RtpWrite::new(self.payload_type.into(), sequence, place.rtp, place.instant, payload)
             .marker(marker)
             .nackable(self.retransmission_ssrc.is_some())
-            .ext_vals(hints.into());
+            .ext_vals(values);
         stream.write_rtp(write);
     }
 
