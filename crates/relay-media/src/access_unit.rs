@@ -99,6 +99,8 @@ pub struct AccessUnitBuilder {
     sets: ParameterSets,
     key_bytes: usize,
     other_bytes: usize,
+    /// The picture's size was told.
+    is_sized: bool,
     start_codes_seen: u64,
     start_code: memmem::Finder<'static>,
 }
@@ -124,6 +126,7 @@ impl AccessUnitBuilder {
             sets: ParameterSets::default(),
             key_bytes: 0,
             other_bytes: 0,
+            is_sized: false,
             start_codes_seen: 0,
             start_code: memmem::Finder::new(&[0, 0, 1]),
         }
@@ -135,6 +138,12 @@ impl AccessUnitBuilder {
         for nal in split_annex_b(parameter_sets) {
             self.sets.learn(self.syntax, nal);
         }
+    }
+
+    /// The next picture has `bytes` bytes with its lengths, or few less: allocates them at once instead of guessing.
+    pub fn expect(&mut self, bytes: usize) {
+        self.is_sized = true;
+        self.buffer.reserve_exact(bytes.min(MAX_ACCESS_UNIT_BYTES));
     }
 
     /// Adds one whole NAL unit, from its header byte on.
@@ -218,6 +227,7 @@ impl AccessUnitBuilder {
     /// It is not whole, or not decodable for lack of parameter sets; what was collected is gone.
     pub fn finish(&mut self) -> Result<AccessUnit, Unfit> {
         self.end();
+        self.is_sized = false;
         let picture = std::mem::take(&mut self.picture);
         let mut buffer = std::mem::take(&mut self.buffer);
         let slice = picture.first.ok_or(Unfit::NoSlice)?;
@@ -247,7 +257,7 @@ impl AccessUnitBuilder {
 
     /// Forgets what was collected, but not the parameter sets.
     pub fn discard(&mut self) {
-        self.open = None;
+        (self.open, self.is_sized) = (None, false);
         self.buffer.clear();
         self.picture = Picture::default();
     }
@@ -259,7 +269,7 @@ impl AccessUnitBuilder {
     /// Makes room for the whole picture when its first NAL unit, or its first slice, shows its kind.
     fn reserve(&mut self, head: &[u8]) {
         let opens_slices = self.picture.slices == 0 && slice::is_slice(self.syntax, head);
-        if !(self.buffer.is_empty() || opens_slices) {
+        if self.is_sized || !(self.buffer.is_empty() || opens_slices) {
             return;
         }
         let expected = if slice::announces_key(self.syntax, head) { self.key_bytes } else { self.other_bytes };

@@ -109,7 +109,7 @@ fn measure(peer: Peer, options: &Options, scratch: &Path) -> anyhow::Result<Row>
     running.stop()?;
 
     let needed = (FRAMES_NEEDED * f64::from(FPS) * seconds as f64) as u64;
-    let fewest_frames = frames::fewest(&dir, count, None)?;
+    let fewest_frames = frames::fewest(&dir, count, frames::of_media)?;
     std::fs::remove_dir_all(&dir)?;
     if fewest_frames < needed {
         bail!("a recording holds {fewest_frames} frames, {needed} were needed: it doesn't do the job");

@@ -19,8 +19,6 @@ use report::Row;
 
 /// Frames a second of the cameras.
 const FPS: u32 = 25;
-/// Bits a second of each camera.
-const BITRATE: u64 = 2_000_000;
 /// A camera counts as being recorded from this many bytes on disk: one fragment of a second is 250 kB.
 const WARM_BYTES: u64 = 200_000;
 /// How long all recordings may take to start: 100 GStreamer processes on 2 cores need about 15 s.
@@ -96,9 +94,9 @@ fn measure(peer: Peer, cameras: &Cameras, dir: &Path, seconds: u64) -> anyhow::R
     running.stop()?;
 
     let needed = (FRAMES_NEEDED * f64::from(FPS) * seconds as f64) as u64;
-    // The floor's files are raw bytes.
-    let raw_frame_bytes = (peer == Peer::Floor).then_some(BITRATE / 8 / u64::from(FPS));
-    let worst = frames::fewest(dir, cameras.urls().len(), raw_frame_bytes)?;
+    // The floor's files are what came over the wire.
+    let count = if peer == Peer::Floor { frames::of_interleaved } else { frames::of_media };
+    let worst = frames::fewest(dir, cameras.urls().len(), count)?;
     std::fs::remove_dir_all(dir)?;
     if worst < needed {
         bail!("a recording holds {worst} frames, {needed} were needed: it doesn't do the job");

@@ -428,24 +428,27 @@ impl Work {
     fn tell(&mut self, bytes: Bytes, desk: &mut Desk) -> Result<(), Cause> {
         let bytes = if self.looks.is_some() {
             bytes
+        } else if self.sniff.is_empty() && bytes.len() >= SNIFF_BYTES {
+            self.settle(bytes)?
         } else {
             self.sniff.extend_from_slice(&bytes);
             if self.sniff.len() < SNIFF_BYTES {
                 return Ok(());
             }
-            self.settle()?
+            let front = std::mem::take(&mut self.sniff).freeze();
+            self.settle(front)?
         };
         self.hand_out(bytes, desk);
         Ok(())
     }
 
     /// Decides what the first bytes are. If they are no media, they were never taken.
-    fn settle(&mut self) -> Result<Bytes, Cause> {
-        let front = self.sniff.get(..SNIFF_BYTES).unwrap_or(&self.sniff);
+    fn settle(&mut self, bytes: Bytes) -> Result<Bytes, Cause> {
+        let front = bytes.get(..SNIFF_BYTES).unwrap_or(&bytes);
         match sniff::looks(front, self.head.as_ref(), self.cipher.is_some()) {
             Ok(looks) => {
                 self.looks = Some(looks);
-                Ok(std::mem::take(&mut self.sniff).freeze())
+                Ok(bytes)
             }
             Err(cause) => {
                 self.start_over();
@@ -506,7 +509,8 @@ impl Work {
         }
         if self.looks.is_none() && self.parts.is_none() {
             // Less than tells anything.
-            let rest = self.settle()?;
+            let rest = std::mem::take(&mut self.sniff).freeze();
+            let rest = self.settle(rest)?;
             self.hand_out(rest, desk);
         }
         if self.parts.is_none() && self.piece.length.is_none() {

@@ -38,6 +38,22 @@ fn finish(builder: &mut AccessUnitBuilder, nals: &[&str]) -> Result<(Vec<Vec<u8>
 }
 
 #[test]
+fn a_picture_of_known_size_is_allocated_once() {
+    let mut builder = builder();
+    let slice = [hex(P), vec![0x5a; 9_000]].concat();
+    for told in [slice.len() + LENGTH_BYTES, usize::MAX] {
+        builder.expect(told);
+        let before = builder.buffer.as_ptr();
+        builder.push(&slice);
+        assert_eq!(builder.buffer.capacity(), told.min(MAX_ACCESS_UNIT_BYTES));
+        assert_eq!(builder.buffer.as_ptr(), before);
+        assert_eq!(builder.finish().unwrap().payload.len(), slice.len() + LENGTH_BYTES);
+    }
+    // The next one's size is guessed again.
+    assert!(!builder.is_sized);
+}
+
+#[test]
 fn a_picture_keeps_what_belongs_to_it_and_tells_its_kind() {
     use Role::*;
     let (none, key, disposable) = (Flags::empty(), Flags::KEY, Flags::DISPOSABLE);

@@ -129,10 +129,9 @@ impl Assembler {
 /// The NAL units of a sample, without those that belong to the track.
 fn picture(builder: &mut AccessUnitBuilder, framing: &Framing, sample: &[u8]) -> Option<(Bytes, Flags, Option<Codec>)> {
     let mut rest = sample;
+    builder.expect(sample.len());
     while !rest.is_empty() {
-        let (length, after) = rest.split_at_checked(framing.length_bytes)?;
-        let length = length.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
-        let Some((nal, after)) = after.split_at_checked(length) else {
+        let Some((nal, after)) = split_nal(rest, framing.length_bytes) else {
             builder.discard();
             return None;
         };
@@ -143,4 +142,41 @@ fn picture(builder: &mut AccessUnitBuilder, framing: &Framing, sample: &[u8]) ->
     }
     let unit = builder.finish().ok()?;
     Some((unit.payload, unit.flags, unit.codec))
+}
+
+/// The first NAL unit, behind its length, and what follows it; `None` if it is cut.
+fn split_nal(sample: &[u8], length_bytes: usize) -> Option<(&[u8], &[u8])> {
+    let (length, after) = sample.split_at_checked(length_bytes)?;
+    after.split_at_checked(length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_media::access_unit::Syntax;
+
+    use super::*;
+
+    #[test]
+    fn a_cut_sample_leaves_nothing_for_the_next_picture() {
+        let sps = [0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xbb, 0x01, 0x10];
+        let mut builder = AccessUnitBuilder::new(Syntax::H264);
+        let parameter_sets = [
+            &[0, 0, 1][..],
+            &sps,
+            &[0, 0, 3, 0, 0x10, 0, 0, 3, 3, 0x20, 0xf1, 0x83, 0x24, 0x80, 0, 0, 1, 0x68, 0xcb, 0x83, 0xcb, 0x20],
+        ];
+        builder.learn(&parameter_sets.concat());
+        for length_bytes in [1, 2, 4] {
+            let framing = Framing { syntax: Syntax::H264, length_bytes, sets: Vec::new() };
+            let framed = |nal: &[u8]| [&4_u32.to_be_bytes()[4 - length_bytes..], nal].concat();
+            let (key, dependent) = (framed(&[0x65, 0x88, 0x80, 0x4f]), framed(&[0x41, 0x9a, 0x80, 0x4f]));
+            // Cut in a NAL unit, and in a length.
+            for stray in [&[9, 1, 2, 3][..], &[9]] {
+                assert!(picture(&mut builder, &framing, &[&key, stray].concat()).is_none());
+                let (payload, flags, _) = picture(&mut builder, &framing, &dependent).unwrap();
+                assert_eq!(&payload[..], [0, 0, 0, 4, 0x41, 0x9a, 0x80, 0x4f]);
+                assert_eq!(flags, Flags::empty());
+            }
+        }
+    }
 }
