@@ -45,6 +45,9 @@ const BATCH: usize = 16;
 /// A joiner is live by then, and what was lost of its backlog has been sent again.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// With less than this between what it was handed and the live edge, a joiner is there.
+const CAUGHT_UP: Duration = Duration::from_millis(200);
+
 /// str0m's clock may run ahead of ours by this much: a timer for less would cost more than what it is for.
 const AHEAD: Duration = Duration::from_micros(250);
 
@@ -72,8 +75,10 @@ pub struct Session {
     report: SessionReport,
     started: Instant,
     heard: Instant,
-    /// When the memory that joining took is given back.
+    /// When the memory that joining took is given back at the latest; `None` if it was.
     settle_at: Option<Instant>,
+    /// Media time from the newest picture handed over to the live edge.
+    backlog: Duration,
     /// str0m's time, which never goes back.
     clock: Instant,
     events: VecDeque<Event>,
@@ -198,6 +203,7 @@ impl Session {
             started: now,
             heard: now,
             settle_at: None,
+            backlog: Duration::ZERO,
             clock: now,
             events: VecDeque::new(),
             ending: None,
@@ -296,12 +302,13 @@ impl Session {
             return Handed::Skipped;
         }
         let Some(place) = self.timeline.place(unit, backlog, now) else { return Handed::Skipped };
+        // Before a key frame nothing of what is thrown away is needed any more.
+        if unit.kind == Kind::Video && unit.key && self.settle_at.is_some_and(|at| at <= now) {
+            self.settle();
+        }
         match (unit.kind, self.video.as_mut(), self.audio.as_mut()) {
             (Kind::Video, Some(video), _) => {
-                // Before a key frame nothing of what is thrown away is needed any more.
-                if unit.key && self.settle_at.take_if(|at| *at <= now).is_some() {
-                    video.settle(&mut self.rtc);
-                }
+                self.backlog = backlog;
                 video.queue(unit, place, &mut self.queue);
                 self.release(now);
             }
@@ -351,6 +358,15 @@ impl Session {
             self.stamp(now);
         }
         released
+    }
+
+    /// The session is on the live edge: gives back, once, what the backlog took for retransmissions.
+    fn settle(&mut self) {
+        if self.settle_at.take().is_some()
+            && let Some(video) = &mut self.video
+        {
+            video.settle(&mut self.rtc);
+        }
     }
 
     /// str0m sends what was written when time moves, and only then.

@@ -151,6 +151,11 @@ impl Congestion {
         self.round_trip.get().map(|nanos| Duration::from_nanos(nanos.unsigned_abs()))
     }
 
+    /// Reports have been about everything that left, and nothing was lost lately: nobody will ask for any of it again.
+    pub(super) fn all_arrived(&self) -> bool {
+        self.reported_at.is_some() && self.handed == 0 && self.sent.is_empty() && self.lost == 0
+    }
+
     /// A packet of `bytes` may leave now. If not, [`retry_at`](Self::retry_at) tells when to ask again.
     pub(super) fn may_send(&mut self, now: Instant) -> bool {
         self.expire(now);
@@ -360,5 +365,33 @@ fn signed(at: Instant, from: Instant) -> i64 {
     match at.checked_duration_since(from) {
         Some(after) => nanos(after),
         None => -nanos(from.saturating_duration_since(at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_has_arrived_once_reports_say_so() {
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut congestion = Congestion::new(true, start);
+        assert!(!congestion.all_arrived(), "nothing is known");
+        for (number, sent_at) in [(65_534, 0), (65_535, 40), (0, 80)] {
+            congestion.handed(1_000);
+            congestion.left(at(sent_at), Some(number), 1_000, true);
+        }
+        congestion.report(at(90), [(65_534, Some(at(10))), (65_535, None)].into_iter());
+        assert!(!congestion.all_arrived(), "one was missed, and one is on its way");
+        congestion.report(at(100), [(65_535, Some(at(95))), (0, Some(at(90)))].into_iter());
+        assert!(congestion.all_arrived());
+        congestion.handed(1_000);
+        assert!(!congestion.all_arrived(), "one is about to leave");
+        congestion.left(at(110), Some(1), 1_000, true);
+        congestion.left(at(110), Some(2), 1_000, true);
+        congestion.report(at(120), [(1, None), (2, Some(at(115)))].into_iter());
+        congestion.report(at(3_000), [(2, Some(at(115)))].into_iter());
+        assert!(!congestion.all_arrived(), "what is lost may still be asked for");
     }
 }

@@ -15,7 +15,7 @@ use str0m::{
 };
 
 use super::{
-    ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit,
+    ADDRESSES_MAX, CAUGHT_UP, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit,
     playout::Playout, transport_number,
 };
 
@@ -128,6 +128,9 @@ impl Session {
     fn observe_feedback(&mut self, now: Instant, feedback: Twcc) {
         let told = feedback.into_iter(self.started, 0.into());
         self.congestion.report(now, told.map(|(number, _, at)| (*number as u16, at)));
+        if self.queue.is_empty() && self.backlog <= CAUGHT_UP && self.congestion.all_arrived() {
+            self.settle();
+        }
         let (bps, told) = (self.congestion.estimate_bps(), self.report.estimate_bps);
         if let Some(bps) = bps.filter(|bps| told.is_none_or(|told| bps.abs_diff(told) > told / 10)) {
             self.report.estimate_bps = Some(bps);

@@ -103,7 +103,7 @@ impl Source {
         self.next_frame = self.next_frame.wrapping_add(1);
     }
 
-    /// The session is on the live edge: gives back what the joiner's backlog took for retransmissions.
+    /// Remembers nothing of what was sent for retransmissions, and less from now on.
     pub(super) fn settle(&mut self, rtc: &mut Rtc) {
         if let Some(stream) = rtc.direct_api().stream_tx_by_mid(self.mid, None) {
             stream.set_rtx_cache(CACHE_PACKETS, CACHE_AGE_LIVE, Some(RETRANSMISSION_SHARE));
