@@ -87,6 +87,8 @@ pub(super) struct Congestion {
     reported_at: Option<Instant>,
     cut_at: Option<Instant>,
     lost: usize,
+    /// Of some packets it will never be known whether they arrived.
+    unreported: bool,
     arrived: usize,
     tokens: i64,
     filled_at: Instant,
@@ -135,6 +137,7 @@ impl Congestion {
             reported_at: None,
             cut_at: None,
             lost: 0,
+            unreported: false,
             arrived: 0,
             tokens: 0,
             filled_at: now,
@@ -153,7 +156,8 @@ impl Congestion {
 
     /// Reports have been about everything that left, and nothing was lost lately: nobody will ask for any of it again.
     pub(super) fn all_arrived(&self) -> bool {
-        self.reported_at.is_some() && self.handed == 0 && self.sent.is_empty() && self.lost == 0
+        let is_known = self.reported_at.is_some() && !self.unreported && self.lost == 0;
+        is_known && self.handed == 0 && self.sent.is_empty()
     }
 
     /// A packet of `bytes` may leave now. If not, [`retry_at`](Self::retry_at) tells when to ask again.
@@ -253,6 +257,7 @@ impl Congestion {
             if matches!(sent.fate, Fate::Awaited | Fate::Missed) {
                 self.in_flight = self.in_flight.saturating_sub(usize::from(sent.bytes));
                 self.lost += if sent.fate == Fate::Missed { usize::from(sent.bytes) } else { 0 };
+                self.unreported |= sent.fate == Fate::Awaited;
                 sent.fate = Fate::GivenUp;
             }
         }
@@ -355,6 +360,7 @@ impl Congestion {
     }
 
     fn forget(&mut self) {
+        self.unreported |= !self.sent.is_empty();
         self.sent.clear();
         self.in_flight = 0;
     }
@@ -369,6 +375,7 @@ fn signed(at: Instant, from: Instant) -> i64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
 mod tests {
     use super::*;
 
@@ -388,10 +395,20 @@ mod tests {
         assert!(congestion.all_arrived());
         congestion.handed(1_000);
         assert!(!congestion.all_arrived(), "one is about to leave");
-        congestion.left(at(110), Some(1), 1_000, true);
-        congestion.left(at(110), Some(2), 1_000, true);
-        congestion.report(at(120), [(1, None), (2, Some(at(115)))].into_iter());
-        congestion.report(at(3_000), [(2, Some(at(115)))].into_iter());
-        assert!(!congestion.all_arrived(), "what is lost may still be asked for");
+    }
+
+    #[test]
+    fn what_is_lost_or_perhaps_lost_may_still_be_asked_for() {
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        for first in [Some((1, None)), None] {
+            let mut congestion = Congestion::new(true, start);
+            congestion.left(at(0), Some(1), 1_000, true);
+            congestion.left(at(0), Some(2), 1_000, true);
+            congestion.report(at(10), first.into_iter().chain([(2, Some(at(5)))]));
+            congestion.report(at(3_000), [(2, Some(at(5)))].into_iter());
+            congestion.expire(at(3_000));
+            assert!(congestion.sent.is_empty() && !congestion.all_arrived(), "{first:?}");
+        }
     }
 }
