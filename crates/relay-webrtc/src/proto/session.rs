@@ -45,9 +45,6 @@ const BATCH: usize = 16;
 /// A joiner is live by then, and what was lost of its backlog has been sent again.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// With less than this between what it was handed and the live edge, a joiner is there.
-const CAUGHT_UP: Duration = Duration::from_millis(200);
-
 /// str0m's clock may run ahead of ours by this much: a timer for less would cost more than what it is for.
 const AHEAD: Duration = Duration::from_micros(250);
 
@@ -77,8 +74,6 @@ pub struct Session {
     heard: Instant,
     /// When the memory that joining took is given back at the latest; `None` if it was.
     settle_at: Option<Instant>,
-    /// Media time from the newest picture handed over to the live edge.
-    backlog: Duration,
     /// str0m's time, which never goes back.
     clock: Instant,
     events: VecDeque<Event>,
@@ -203,7 +198,6 @@ impl Session {
             started: now,
             heard: now,
             settle_at: None,
-            backlog: Duration::ZERO,
             clock: now,
             events: VecDeque::new(),
             ending: None,
@@ -308,7 +302,6 @@ impl Session {
         }
         match (unit.kind, self.video.as_mut(), self.audio.as_mut()) {
             (Kind::Video, Some(video), _) => {
-                self.backlog = backlog;
                 video.queue(unit, place, &mut self.queue);
                 self.release(now);
             }

@@ -62,6 +62,11 @@ impl Timeline {
         Self { origin, anchor: None, video: track(video), audio: track(audio) }
     }
 
+    /// The viewer has caught up: what it is sent has the times of the media.
+    pub(super) fn is_live(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// The place of a unit that is sent at `now`, `backlog` of media time behind the live edge. `None`: audio of the
     /// backlog, which is not sent, as no browser plays sound faster.
     pub(super) fn place(&mut self, unit: &RtpUnit, backlog: Duration, now: Instant) -> Option<Place> {
@@ -73,7 +78,7 @@ impl Timeline {
         if self.anchor.is_none() {
             self.try_anchor(unit, backlog, now);
         }
-        let catching_up = self.anchor.is_none();
+        let catching_up = !self.is_live();
         if catching_up && unit.kind == Kind::Audio {
             return None;
         }

@@ -15,7 +15,7 @@ use str0m::{
 };
 
 use super::{
-    ADDRESSES_MAX, CAUGHT_UP, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit,
+    ADDRESSES_MAX, CloseCause, Event, Protocol, SETTLE, SelectedPair, Session, SessionState, Transmit,
     playout::Playout, transport_number,
 };
 
@@ -128,7 +128,7 @@ impl Session {
     fn observe_feedback(&mut self, now: Instant, feedback: Twcc) {
         let told = feedback.into_iter(self.started, 0.into());
         self.congestion.report(now, told.map(|(number, _, at)| (*number as u16, at)));
-        if self.queue.is_empty() && self.backlog <= CAUGHT_UP && self.congestion.all_arrived() {
+        if self.queue.is_empty() && self.timeline.is_live() && self.congestion.all_arrived() {
             self.settle();
         }
         let (bps, told) = (self.congestion.estimate_bps(), self.report.estimate_bps);
